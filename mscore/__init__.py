@@ -1,0 +1,74 @@
+"""mscore: train policies from configuration files.
+
+Everything that this module exports is the public API for plugins and scripts. Importing it is
+cheap: names that need torch or Lightning are resolved on first use (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mscore.hookspecs import hookimpl
+
+__version__ = "0.1.0"
+
+MSCORE_API = 1
+"""Version of the plugin API. A plugin module may state the one it was written for."""
+
+if TYPE_CHECKING:
+    from mscore.config import RunConfig as RunConfig
+    from mscore.contracts.averaging import AVERAGED_WEIGHTS_KEY as AVERAGED_WEIGHTS_KEY
+    from mscore.contracts.averaging import AveragedWeights as AveragedWeights
+    from mscore.contracts.environment import Environment as Environment
+    from mscore.contracts.objective import ObjectiveCallback as ObjectiveCallback
+    from mscore.contracts.policy import MinePolicy as MinePolicy
+    from mscore.contracts.trainer import Run as Run
+    from mscore.contracts.trainer import Trainer as Trainer
+    from mscore.errors import ConfigError as ConfigError
+    from mscore.errors import MscoreError as MscoreError
+    from mscore.heads import make_action_head as make_action_head
+    from mscore.heads import make_value_head as make_value_head
+    from mscore.offline import MineLightning as MineLightning
+    from mscore.offline import convert_to_normal as convert_to_normal
+    from mscore.offline import tree_detach as tree_detach
+    from mscore.offline.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+    from mscore.runs import load_policy as load_policy
+    from mscore.runs import run as run
+    from mscore.trajectories import EpisodeBatchSampler as EpisodeBatchSampler
+    from mscore.trajectories import ResumableDataModule as ResumableDataModule
+
+_LAZY = {
+    "AVERAGED_WEIGHTS_KEY": "mscore.contracts.averaging",
+    "AtomicCheckpointIO": "mscore.offline.checkpoint_io",
+    "AveragedWeights": "mscore.contracts.averaging",
+    "ConfigError": "mscore.errors",
+    "Environment": "mscore.contracts.environment",
+    "EpisodeBatchSampler": "mscore.trajectories",
+    "MineLightning": "mscore.offline",
+    "MinePolicy": "mscore.contracts.policy",
+    "MscoreError": "mscore.errors",
+    "ObjectiveCallback": "mscore.contracts.objective",
+    "ResumableDataModule": "mscore.trajectories",
+    "Run": "mscore.contracts.trainer",
+    "RunConfig": "mscore.config",
+    "Trainer": "mscore.contracts.trainer",
+    "convert_to_normal": "mscore.offline",
+    "load_policy": "mscore.runs",
+    "make_action_head": "mscore.heads",
+    "make_value_head": "mscore.heads",
+    "run": "mscore.runs",
+    "tree_detach": "mscore.offline",
+}
+
+__all__ = ["MSCORE_API", "__version__", "hookimpl", *sorted(_LAZY)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mscore' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,155 @@
+"""Components by kind and name: lookup, lazy import, and messages for names that are not there.
+
+A component is written in a config as its bare name (``kl``), or qualified by the plugin that provides
+it (``kl/kl``) or by its distribution (``mscore-plugin-kl/kl``; ``mscore/…`` for a built-in).
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+from mscore.errors import PluginError, did_you_mean
+from mscore.plugins import Plugin, PluginSet, canonical, installed_plugins
+
+
+class UnknownComponent(PluginError):
+    """No usable plugin provides the name that was asked for."""
+
+
+class AmbiguousComponent(PluginError):
+    """Two plugins provide the name that was asked for, and neither wins."""
+
+
+class UnimportableComponent(PluginError):
+    """The component is registered, but importing it failed."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered component, not yet imported."""
+
+    kind: str
+    name: str
+    target: str
+    """Import string, ``"package.module:Attribute"``."""
+    plugin: Plugin
+
+    @property
+    def qualified(self) -> str:
+        """Name that is unique among installed plugins."""
+        return f"{canonical(self.plugin.distribution)}/{self.name}"
+
+    def load(self) -> Any:
+        """Import and return the component's class (or factory).
+
+        Raises:
+            UnimportableComponent: if the import fails; the message tells a module that is not installed
+                from an attribute that does not exist, and names the plugin.
+        """
+        module_name, _, attributes = self.target.partition(":")
+        where = f"{self.kind} {self.name!r} of plugin {self.plugin.name!r} ({self.plugin.label})"
+        try:
+            value: Any = import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise UnimportableComponent(
+                f"{where} cannot be imported: no module named {error.name!r}. "
+                f"Install it, or reinstall {self.plugin.distribution}."
+            ) from error
+        except (Exception, SystemExit) as error:
+            raise UnimportableComponent(
+                f"{where} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
+        for attribute in attributes.split("."):
+            if not hasattr(value, attribute):
+                raise UnimportableComponent(
+                    f"{where} cannot be imported: module {module_name!r} has no attribute {attribute!r}."
+                    f"{did_you_mean(attribute, dir(value))}"
+                )
+            value = getattr(value, attribute)
+        return value
+
+
+def components(kind: str, plugins: PluginSet | None = None) -> list[Component]:
+    """All components of a kind, sorted by name, then by distribution."""
+    plugins = plugins or installed_plugins()
+    found = [
+        Component(kind, name, target, plugin)
+        for plugin in plugins.loaded
+        for name, target in plugin.components.get(kind, {}).items()
+    ]
+    return sorted(found, key=lambda component: (component.name, component.qualified))
+
+
+def find(kind: str, name: str, plugins: PluginSet | None = None) -> Component:
+    """Find a component by its bare or qualified name, without importing it.
+
+    Raises:
+        UnknownComponent: no plugin provides it; the message gives the nearest names, the ``pip install``
+            line for a name that a known plugin provides, and the plugins that could not be loaded.
+        AmbiguousComponent: two plugins provide it and the name is not qualified.
+    """
+    plugins = plugins or installed_plugins()
+    everything = components(kind, plugins)
+    owner, _, bare = name.rpartition("/")
+    matches = [component for component in everything if component.name == bare]
+    if owner:
+        matches = [c for c in matches if owner in (c.plugin.name, canonical(c.plugin.distribution))]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        providers = " and ".join(component.plugin.label for component in matches)
+        spellings = " or ".join(repr(spelling) for spelling in _spellings(matches))
+        raise AmbiguousComponent(f"{kind} {name!r} is provided by {providers}; write {spellings}")
+    raise UnknownComponent(_unknown(kind, owner, bare, name, everything, plugins))
+
+
+def _spellings(matches: list[Component]) -> list[str]:
+    """Shortest qualified names that tell the matches apart."""
+    short = [f"{component.plugin.name}/{component.name}" for component in matches]
+    return short if len(set(short)) == len(short) else [component.qualified for component in matches]
+
+
+def _unknown(
+    kind: str, owner: str, bare: str, name: str, everything: Iterable[Component], plugins: PluginSet
+) -> str:
+    known = sorted({component.name for component in everything})
+    for plugin in plugins.plugins:
+        provider = canonical(plugin.distribution)
+        if plugin.status == "ok" or not _provides(provider, kind, bare, plugin, owner):
+            continue
+        remedy = f"{plugin.label} is installed but {plugin.status}: {plugin.reason}"
+        return f"{kind} {name!r} is provided by plugin {plugin.name!r}, which cannot be used: {remedy}"
+    message = f"unknown {kind} {name!r}.{did_you_mean(bare, known)}"
+    installed = {canonical(plugin.distribution) for plugin in plugins.plugins}
+    for entry in plugin_directory():
+        if bare in entry["provides"].get(kind, []) and entry["distribution"] not in installed:
+            return f"no {kind} {name!r} is installed; {entry['distribution']} provides it: pip install {entry['distribution']}"
+    if len(known) <= 12:
+        message += f" Available: {', '.join(known) or 'none'}."
+    else:
+        message += f" `mscore plugins` lists all {len(known)}."
+    if plugins.failed:
+        message += " Not loaded: " + "; ".join(f"{p.name} ({p.reason})" for p in plugins.failed) + "."
+    return message
+
+
+def _provides(distribution: str, kind: str, bare: str, plugin: Plugin, owner: str) -> bool:
+    """Whether a plugin that is not in use is the one that would provide a name, as far as can be known."""
+    if owner:
+        return owner in (plugin.name, distribution)
+    listed = {entry["distribution"]: entry["provides"] for entry in plugin_directory()}
+    if distribution in listed:
+        return bare in listed[distribution].get(kind, [])
+    return plugin.name == bare
+
+
+@lru_cache(maxsize=1)
+def plugin_directory() -> list[dict[str, Any]]:
+    """The known plugins: distribution, summary, and the names that each provides by kind."""
+    text = files("mscore").joinpath("plugin_directory.json").read_text(encoding="utf-8")
+    entries: list[dict[str, Any]] = json.loads(text)
+    return entries

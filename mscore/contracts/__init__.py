@@ -1,0 +1,1 @@
+"""What a plugin implements: objective, policy, data module, environment, trainer, averaged weights."""
