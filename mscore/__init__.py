@@ -16,8 +16,13 @@ MSCORE_API = 1
 
 if TYPE_CHECKING:
     from mscore.config import RunConfig as RunConfig
+    from mscore.contracts.averaging import AVERAGED_OF_KEY as AVERAGED_OF_KEY
+    from mscore.contracts.averaging import AVERAGED_SUFFIX as AVERAGED_SUFFIX
     from mscore.contracts.averaging import AVERAGED_WEIGHTS_KEY as AVERAGED_WEIGHTS_KEY
     from mscore.contracts.averaging import AveragedWeights as AveragedWeights
+    from mscore.contracts.averaging import averaged_twin as averaged_twin
+    from mscore.contracts.averaging import find_averaged_weights as find_averaged_weights
+    from mscore.contracts.averaging import is_averaged_twin as is_averaged_twin
     from mscore.contracts.environment import Environment as Environment
     from mscore.contracts.objective import ObjectiveCallback as ObjectiveCallback
     from mscore.contracts.policy import MinePolicy as MinePolicy
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from mscore.trajectories import ResumableDataModule as ResumableDataModule
 
 _LAZY = {
+    "AVERAGED_OF_KEY": "mscore.contracts.averaging",
+    "AVERAGED_SUFFIX": "mscore.contracts.averaging",
     "AVERAGED_WEIGHTS_KEY": "mscore.contracts.averaging",
     "AtomicCheckpointIO": "mscore.offline.checkpoint_io",
     "AveragedWeights": "mscore.contracts.averaging",
@@ -51,7 +58,10 @@ _LAZY = {
     "Run": "mscore.contracts.trainer",
     "RunConfig": "mscore.config",
     "Trainer": "mscore.contracts.trainer",
+    "averaged_twin": "mscore.contracts.averaging",
     "convert_to_normal": "mscore.offline",
+    "find_averaged_weights": "mscore.contracts.averaging",
+    "is_averaged_twin": "mscore.contracts.averaging",
     "load_policy": "mscore.runs",
     "make_action_head": "mscore.heads",
     "make_value_head": "mscore.heads",
