@@ -7,6 +7,7 @@ cheap: names that need torch or Lightning are resolved on first use (PEP 562).
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mscore import torchvision_ops
 from mscore.hookspecs import hookimpl
 
 __version__ = "0.1.0"
@@ -32,14 +33,17 @@ if TYPE_CHECKING:
     from mscore.errors import MscoreError as MscoreError
     from mscore.heads import make_action_head as make_action_head
     from mscore.heads import make_value_head as make_value_head
+    from mscore.heads.spaces import NULL_CAMERA as NULL_CAMERA
+    from mscore.heads.spaces import is_minecraft as is_minecraft
+    from mscore.heads.spaces import minecraft_action_space as minecraft_action_space
     from mscore.offline import MineLightning as MineLightning
     from mscore.offline import convert_to_normal as convert_to_normal
-    from mscore.offline import tree_detach as tree_detach
     from mscore.offline.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from mscore.runs import load_policy as load_policy
     from mscore.runs import run as run
     from mscore.trajectories import EpisodeBatchSampler as EpisodeBatchSampler
     from mscore.trajectories import ResumableDataModule as ResumableDataModule
+    from mscore.tree import tree_detach as tree_detach
 
 _LAZY = {
     "AVERAGED_OF_KEY": "mscore.contracts.averaging",
@@ -53,6 +57,7 @@ _LAZY = {
     "MineLightning": "mscore.offline",
     "MinePolicy": "mscore.contracts.policy",
     "MscoreError": "mscore.errors",
+    "NULL_CAMERA": "mscore.heads.spaces",
     "ObjectiveCallback": "mscore.contracts.objective",
     "ResumableDataModule": "mscore.trajectories",
     "Run": "mscore.contracts.trainer",
@@ -62,12 +67,16 @@ _LAZY = {
     "convert_to_normal": "mscore.offline",
     "find_averaged_weights": "mscore.contracts.averaging",
     "is_averaged_twin": "mscore.contracts.averaging",
+    "is_minecraft": "mscore.heads.spaces",
     "load_policy": "mscore.runs",
     "make_action_head": "mscore.heads",
     "make_value_head": "mscore.heads",
+    "minecraft_action_space": "mscore.heads.spaces",
     "run": "mscore.runs",
-    "tree_detach": "mscore.offline",
+    "tree_detach": "mscore.tree",
 }
+
+torchvision_ops.install()
 
 __all__ = ["MSCORE_API", "__version__", "hookimpl", *sorted(_LAZY)]  # noqa: PLE0604
 
