@@ -19,8 +19,13 @@ def minecraft_action_space() -> spaces.Dict:
 
 
 def is_minecraft(space: gymnasium.Space[Any]) -> bool:
-    """True for an action space with the keys ``buttons`` and ``camera``, whatever their sizes."""
-    return isinstance(space, spaces.Dict) and set(space.spaces) == {"buttons", "camera"}
+    """True for an action space with the keys ``buttons`` and ``camera``, each one number, of any size."""
+    if not isinstance(space, spaces.Dict) or set(space.spaces) != {"buttons", "camera"}:
+        return False
+    return all(
+        isinstance(part, spaces.Discrete) or (isinstance(part, spaces.MultiDiscrete) and part.nvec.size == 1)
+        for part in space.spaces.values()
+    )
 
 
 def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
             return {"type": "Dict", "spaces": {key: describe(value) for key, value in space.spaces.items()}}
         case spaces.Tuple():
             return {"type": "Tuple", "spaces": [describe(value) for value in space.spaces]}
-    if isinstance(space, spaces.Text) or space.dtype is str:
+    if isinstance(space, spaces.Text) or getattr(space, "dtype", None) is str:
         return {"type": "Text", "max_length": int(getattr(space, "max_length", 1000))}
     raise MscoreError(
         f"a space of type {type(space).__name__} is not supported; use Box, Discrete, MultiDiscrete, "

@@ -38,7 +38,8 @@ class EwmaNormalizer(nn.Module):
         target = target.to(self.running_mean)
         if self.training:
             detached = target.detach()
-            updates = [detached.mean((0, 1)), detached.square().mean((0, 1)), torch.ones_like(self.debiasing_term)]
+            one = torch.ones_like(self.debiasing_term)
+            updates = [detached.mean((0, 1)), detached.square().mean((0, 1)), one]
             kept = [self.running_mean, self.running_mean_sq, self.debiasing_term]
             with torch.no_grad():
                 for value, update in zip(kept, updates, strict=True):
