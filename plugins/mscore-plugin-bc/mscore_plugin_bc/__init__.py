@@ -12,7 +12,7 @@ _LAZY = {
     "BehaviorCloneCallback": "mscore_plugin_bc.objective",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl
