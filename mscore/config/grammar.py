@@ -1,0 +1,356 @@
+"""Pass one: sections to selections. Names and shape are checked, nothing heavy is imported."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mscore.config.interpolation import resolve
+from mscore.config.merging import PLURAL, SINGULAR, Tree, apply_overrides, merge_config
+from mscore.config.messages import Origins, child, found
+from mscore.config.model import Evaluation, RunConfig, Selection, Stage
+from mscore.config.sources import Draft, read_source
+from mscore.errors import ConfigError, PluginError, did_you_mean
+
+if TYPE_CHECKING:
+    from mscore.plugins import PluginSet
+
+SECTIONS = (
+    *("name", "seed", "init_from", "log_freq", "policy", "data", "objectives", "optimizer", "scheduler"),
+    *("trainer", "callbacks", "loggers", "environment", "evaluation", "stages"),
+)
+"""Sections of a config, in the order in which a resolved config has them; ``defaults`` is for files only."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_COMPONENT = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
+_LARGEST_SEED = 2**32 - 1
+_REGISTERED_ONLY = "a config names registered components only (`mscore plugins` lists them)"
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    plugins: "PluginSet | None" = None,
+) -> RunConfig:
+    """Read a config and check its names and shape.
+
+    Args:
+        source: a YAML file, a recipe's name, or a mapping.
+        overrides: ``dotted.path=value`` each, as on the command line.
+        plugins: where components are looked up; None means the installed ones.
+
+    Raises:
+        ConfigError: with every mistake, one line each.
+    """
+    draft = read_source(source, plugins)
+    problems = draft.problems
+    tree = apply_overrides(draft.tree, list(overrides), draft.places, problems)
+    partials = tree.pop("stages", None) or []
+    common = _Grammar(tree, Origins(draft.places, draft.source), plugins, bool(partials))
+    config = common.read(draft.name)
+    problems += common.problems
+    stages = _read_stages(partials, tree, draft, plugins, problems)
+    # A mistake in the common part is found again in each stage, and said once.
+    problems = list(dict.fromkeys(problems))
+    if problems:
+        raise ConfigError(problems)
+    if stages:
+        config = _with_stages(config, stages)
+    assert config is not None
+    return config
+
+
+def _read_stages(
+    partials: Any, common: Tree, draft: Draft, plugins: "PluginSet | None", problems: list[str]
+) -> list[Stage]:
+    top = Origins(draft.places, draft.source)
+    if not isinstance(partials, list):
+        problems.append(top.line("stages", f"found {found(partials)}, expected a list of partial configs"))
+        return []
+    stages: list[Stage] = []
+    for index, partial in enumerate(partials):
+        path = child("stages", index)
+        if not isinstance(partial, Mapping):
+            problems.append(top.line(path, f"found {found(partial)}, expected sections that differ"))
+            continue
+        origins = Origins(draft.places, draft.source, index)
+        lines: list[str] = []
+        for key in ("stages", "defaults"):
+            if key in partial:
+                lines.append(origins.line(key, "a stage has no stages or defaults of its own"))
+        own = {key: value for key, value in partial.items() if key not in ("stages", "defaults")}
+        tree = merge_config(
+            {key: value for key, value in common.items() if key != "name"},
+            own,
+            lambda path, text, origins=origins, lines=lines: lines.append(origins.line(path, text)),  # type: ignore[misc]
+        )
+        grammar = _Grammar(tree, origins, plugins, staged=False, first=index == 0)
+        config = grammar.read(f"stage{index + 1}")
+        problems += lines + grammar.problems
+        if config is None:
+            continue
+        if config.name in [stage.name for stage in stages]:
+            problems.append(origins.line("name", f"{config.name!r} is the name of an earlier stage"))
+        stages.append(Stage(config.name, config))
+    return stages
+
+
+def _with_stages(config: RunConfig | None, stages: list[Stage]) -> RunConfig:
+    """The common part with its stages; what only stages name (such as the policy) is the first stage's."""
+    assert config is not None
+    resolved = dict(config.resolved)
+    resolved["stages"] = [_partial(stage.resolved, config.resolved) for stage in stages]
+    if "policy" not in resolved:
+        config = dataclasses.replace(config, policy=stages[0].config.policy)
+    return dataclasses.replace(config, stages=tuple(stages), resolved=resolved)
+
+
+def _partial(stage: Tree, common: Tree) -> Tree:
+    """A stage's config with an explicit null for what it removes, so that laying it over gives it again."""
+    result = dict(stage)
+    for section, value in common.items():
+        if section in PLURAL:
+            removed = [label for label in value if label not in stage.get(section, {})]
+            result[section] = {**stage.get(section, {}), **dict.fromkeys(removed)}
+        elif section not in stage:
+            result[section] = None
+    return result
+
+
+class _Grammar:
+    """Reads one composed config, collecting every problem."""
+
+    def __init__(
+        self, tree: Tree, origins: Origins, plugins: "PluginSet | None", staged: bool, first: bool = True
+    ) -> None:
+        self.origins = origins
+        self.plugins = plugins
+        self.staged = staged
+        self.first = first
+        self.problems: list[str] = []
+        self.broken: set[str] = set()
+        self.tree = resolve(tree, self.unresolved)
+
+    def report(self, path: str, text: str, *, written_at: str | None = None) -> None:
+        self.problems.append(self.origins.line(path, text, written_at=written_at))
+
+    def unresolved(self, path: str, text: str) -> None:
+        self.broken.add(path)
+        self.report(path, text)
+
+    def read(self, default_name: str) -> RunConfig | None:
+        """The config, or None if there are problems."""
+        for section in self.tree:
+            if section not in SECTIONS:
+                known = ", ".join((*SECTIONS, "defaults"))
+                self.report(
+                    str(section),
+                    f"unknown section, expected one of: {known}.{did_you_mean(section, SECTIONS)}",
+                )
+        self.refuse_code(self.tree, "")
+        single = {section: self.component(section) for section in SINGULAR}
+        plural = {section: self.components(section) for section in PLURAL}
+        if single["policy"] is None and "policy" not in self.tree and not self.staged:
+            self.report("policy", "missing section: a run trains a policy, write `policy: NAME`")
+        settings = {
+            "name": self.name(default_name),
+            "seed": self.integer(self.tree, "seed", "seed", 0, least=0, most=_LARGEST_SEED),
+            "init_from": self.init_from(),
+            "log_freq": self.integer(self.tree, "log_freq", "log_freq", 20, least=1),
+        }
+        evaluation = self.evaluation()
+        if evaluation is not None and self.tree.get("environment") is None and not self.staged:
+            self.report("evaluation", "rollouts need an environment; add the section `environment`")
+        if self.problems:
+            return None
+        values: dict[str, Any] = {**settings, **single, **plural, "evaluation": evaluation}
+        return RunConfig(
+            **values,
+            stages=(),
+            resolved=_resolved(values),
+            source=self.origins.source,
+            origins=self.origins,
+        )
+
+    def component(self, section: str) -> Selection | None:
+        value = self.tree.get(section)
+        if value is None and (section not in self.tree or section in ("data", "environment") or self.staged):
+            return None
+        return self.selection(SINGULAR[section], section, value, section, implied=None)
+
+    def components(self, section: str) -> tuple[Selection, ...]:
+        labels = self.tree.get(section)
+        if labels is None:
+            return ()
+        if not isinstance(labels, Mapping):
+            hint = ""
+            if isinstance(labels, list) and labels and isinstance(labels[0], str):
+                hint = f", such as `{labels[0]}: {{}}`"
+            self.report(section, f"found {found(labels)}, expected labels with their parameters{hint}")
+            return ()
+        selections = [
+            self.selection(PLURAL[section], str(label), value, child(section, str(label)), implied=str(label))
+            for label, value in labels.items()
+            if value is not None
+        ]
+        return tuple(selection for selection in selections if selection is not None)
+
+    def selection(
+        self, kind: str, label: str, value: Any, path: str, implied: str | None
+    ) -> Selection | None:
+        if path in self.broken:
+            return None
+        if not isinstance(value, Mapping):
+            self.report(
+                path, f"found {found(value)}, expected a {kind}'s name or a mapping of its parameters"
+            )
+            return None
+        use = value.get("use", implied)
+        parameters = {key: item for key, item in value.items() if key != "use"}
+        if isinstance(use, Mapping):
+            # `environment: ${data.environment}` names a whole component.
+            parameters = {**{key: item for key, item in use.items() if key != "use"}, **parameters}
+            use = use.get("use")
+        if child(path, "use") in self.broken:
+            return None
+        for key in parameters:
+            if not isinstance(key, str):
+                self.report(child(path, str(key)), f"found the key {found(key)}, a parameter's name is text")
+        if use is None:
+            self.report(child(path, "use"), f"missing: which {kind}? Write `use: NAME`", written_at=path)
+        elif self.known(kind, use, child(path, "use") if "use" in value else path):
+            return Selection(kind, label, use, parameters, path, self.origins.locate(path)[0])
+        return None
+
+    def known(self, kind: str, use: Any, path: str) -> bool:
+        """Whether a name is that of a registered component; if not, it is reported."""
+        problem = name_problem(kind, use, self.plugins)
+        if problem is not None:
+            self.report(path, problem)
+        return problem is None
+
+    def refuse_code(self, value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if key == "_target_":
+                    self.report(child(path, key), _REGISTERED_ONLY)
+                self.refuse_code(item, child(path, str(key)))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                self.refuse_code(item, child(path, index))
+
+    def name(self, default: str) -> str:
+        name = self.tree.get("name")
+        if name is None:
+            return re.sub(r"[^A-Za-z0-9_.-]+", "-", default).lstrip("-.") or "run"
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            if "name" not in self.broken:
+                quoted = "; quote it" if isinstance(name, int | float) else ""
+                self.report(
+                    "name", f"found {found(name)}, expected letters, digits, - _ and . (a folder){quoted}"
+                )
+            return ""
+        return name
+
+    def init_from(self) -> str | None:
+        value = self.tree.get("init_from")
+        if value is not None and not (isinstance(value, str) and value):
+            self.report("init_from", f"found {found(value)}, expected a run, a checkpoint or a weights file")
+            return None
+        if value == "previous" and self.first:
+            self.report("init_from", "'previous' is for stages after the first; there is none before this")
+        return value
+
+    def evaluation(self) -> Evaluation | None:
+        value = self.tree.get("evaluation")
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            self.report("evaluation", f"found {found(value)}, expected settings such as `episodes: 50`")
+            return None
+        known = [field.name for field in dataclasses.fields(Evaluation)]
+        for key in value:
+            if key not in known:
+                path = child("evaluation", str(key))
+                self.report(
+                    path, f"unknown setting, expected one of: {', '.join(known)}.{did_you_mean(key, known)}"
+                )
+        defaults = Evaluation()
+        every = None
+        if value.get("every_n_steps") is not None:
+            every = self.integer(value, "every_n_steps", "evaluation.every_n_steps", 1, least=1)
+        return Evaluation(
+            episodes=self.integer(value, "episodes", "evaluation.episodes", defaults.episodes, least=1),
+            every_n_steps=every,
+            deterministic=self.flag(
+                value, "deterministic", "evaluation.deterministic", defaults.deterministic
+            ),
+            seed=self.integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=_LARGEST_SEED),
+            at_start=self.flag(value, "at_start", "evaluation.at_start", defaults.at_start),
+        )
+
+    def integer(
+        self,
+        holder: Mapping[str, Any],
+        key: str,
+        path: str,
+        default: int,
+        *,
+        least: int,
+        most: int | None = None,
+    ) -> int:
+        value = holder.get(key, default)
+        right = isinstance(value, int) and not isinstance(value, bool)
+        if right and value >= least and (most is None or value <= most):
+            return int(value)
+        if path not in self.broken:
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+            self.report(path, f"found {found(value)}, expected an integer {limits}")
+        return default
+
+    def flag(self, holder: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
+        value = holder.get(key, default)
+        if isinstance(value, bool):
+            return value
+        if path not in self.broken:
+            self.report(path, f"found {found(value)}, expected true or false")
+        return default
+
+
+def name_problem(kind: str, use: Any, plugins: "PluginSet | None") -> str | None:
+    """What is wrong with a component's name, or None if a plugin provides it."""
+    from mscore.components import find
+
+    if not isinstance(use, str):
+        return f"found {found(use)}, expected the name of a {kind}"
+    if not _COMPONENT.fullmatch(use) and ("." in use or ":" in use):
+        return f"found {found(use)}: {_REGISTERED_ONLY}"
+    try:
+        find(kind, use, plugins)
+    except PluginError as error:
+        return str(error)
+    return None
+
+
+def _resolved(values: Mapping[str, Any]) -> Tree:
+    """The whole plain config, from which the same is made again."""
+    resolved: Tree = {}
+    for section in SECTIONS:
+        value = values.get(section)
+        if section in PLURAL:
+            assert isinstance(value, tuple)
+            resolved[section] = {selection.label: selection.to_config() for selection in value}
+            if section == "loggers":
+                # csv lies under every config; one that removed it has to say so again.
+                resolved[section] = (
+                    resolved[section] if "csv" in resolved[section] else {"csv": None, **resolved[section]}
+                )
+        elif isinstance(value, Selection):
+            resolved[section] = value.to_config()
+        elif isinstance(value, Evaluation):
+            resolved[section] = dataclasses.asdict(value)
+        elif value is not None:
+            resolved[section] = value
+    return resolved
