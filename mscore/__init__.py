@@ -78,7 +78,7 @@ _LAZY = {
 
 torchvision_ops.install()
 
-__all__ = ["MSCORE_API", "__version__", "hookimpl", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["MSCORE_API", "__version__", "hookimpl", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

@@ -113,9 +113,7 @@ def _spellings(matches: list[Component]) -> list[str]:
     return short if len(set(short)) == len(short) else [component.qualified for component in matches]
 
 
-def _unknown(
-    kind: str, owner: str, bare: str, name: str, everything: Iterable[Component], plugins: PluginSet
-) -> str:
+def _unknown(kind: str, owner: str, bare: str, name: str, everything: Iterable[Component], plugins: PluginSet) -> str:
     known = sorted({component.name for component in everything})
     for plugin in plugins.plugins:
         provider = canonical(plugin.distribution)
@@ -127,7 +125,8 @@ def _unknown(
     installed = {canonical(plugin.distribution) for plugin in plugins.plugins}
     for entry in plugin_directory():
         if bare in entry["provides"].get(kind, []) and entry["distribution"] not in installed:
-            return f"no {kind} {name!r} is installed; {entry['distribution']} provides it: pip install {entry['distribution']}"
+            provider = entry["distribution"]
+            return f"no {kind} {name!r} is installed; {provider} provides it: pip install {provider}"
     if len(known) <= 12:
         message += f" Available: {', '.join(known) or 'none'}."
     else:

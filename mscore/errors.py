@@ -30,3 +30,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not matches:
         return ""
     return " Did you mean " + " or ".join(repr(match) for match in matches) + "?"
+
+
+class Interrupted(MscoreError):
+    """A run was asked to stop (SIGTERM, Ctrl-C); what it had learned is saved."""

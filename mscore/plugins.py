@@ -209,9 +209,7 @@ class PluginSet:
 def installed_plugins() -> PluginSet:
     """The plugins of this process, discovered once, under the blocking variables of the environment."""
     only = os.environ.get(ONLY_VARIABLE)
-    return PluginSet(
-        disabled=_split(os.environ.get(DISABLE_VARIABLE, "")), only=None if only is None else _split(only)
-    )
+    return PluginSet(disabled=_split(os.environ.get(DISABLE_VARIABLE, "")), only=None if only is None else _split(only))
 
 
 def _split(names: str) -> list[str]:

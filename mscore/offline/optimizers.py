@@ -1,0 +1,80 @@
+"""Optimizers and schedulers as the config names them: ``learning_rate`` for torch's ``lr``."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt
+from torch.optim.lr_scheduler import LambdaLR
+
+Parameters = Iterable[torch.nn.Parameter]
+
+
+def adamw(
+    params: Parameters,
+    learning_rate: Annotated[float, Ge(0)] = 1e-5,
+    weight_decay: Annotated[float, Ge(0)] = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: Annotated[float, Gt(0)] = 1e-8,
+    fused: bool = True,
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019), fused into one kernel where the device has one.
+
+    Args:
+        params: the parameters to train.
+        learning_rate: step size.
+        weight_decay: decoupled decay, applied to every parameter.
+        betas: decay of the first and second moment.
+        eps: added to the denominator.
+        fused: one kernel for the whole update; the default implementation costs about six times as
+            much on a CPU. mscore turns it off where gradient scaling and clipping meet, which the fused
+            kernel cannot do.
+    """
+    return torch.optim.AdamW(params, lr=learning_rate, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
+
+
+def linear_warmup(optimizer: torch.optim.Optimizer, warmup_steps: Annotated[int, Ge(0)] = 1000) -> LambdaLR:
+    """Raise the learning rate linearly over the first steps, then keep it.
+
+    Args:
+        optimizer: the optimizer.
+        warmup_steps: optimizer steps until the full learning rate; step ``n`` (from 0) trains with
+            ``min((n + 1) / warmup_steps, 1)`` of it.
+    """
+    length = max(warmup_steps, 1)
+    return LambdaLR(optimizer, lambda step: min((step + 1) / length, 1.0))
+
+
+def _with_learning_rate(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """A factory of a torch optimizer that calls its ``lr`` ``learning_rate``."""
+
+    def factory(params: Parameters, *, learning_rate: float | None = None, **arguments: Any) -> torch.optim.Optimizer:
+        if learning_rate is not None:
+            arguments["lr"] = learning_rate
+        return optimizer(params, **arguments)
+
+    parameters, annotations = [], {}
+    for parameter in inspect.signature(optimizer).parameters.values():
+        if parameter.name == "lr":
+            parameter = parameter.replace(name="learning_rate", annotation=float)
+        parameters.append(parameter)
+        annotations[parameter.name] = parameter.annotation
+    factory.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    factory.__annotations__ = annotations
+    factory.__name__ = factory.__qualname__ = optimizer.__name__.lower()
+    factory.__doc__ = f"torch.optim.{optimizer.__name__}; see torch's documentation of it."
+    return factory
+
+
+adadelta = _with_learning_rate(torch.optim.Adadelta)
+adafactor = _with_learning_rate(torch.optim.Adafactor)
+adagrad = _with_learning_rate(torch.optim.Adagrad)
+adam = _with_learning_rate(torch.optim.Adam)
+adamax = _with_learning_rate(torch.optim.Adamax)
+asgd = _with_learning_rate(torch.optim.ASGD)
+nadam = _with_learning_rate(torch.optim.NAdam)
+radam = _with_learning_rate(torch.optim.RAdam)
+rmsprop = _with_learning_rate(torch.optim.RMSprop)
+rprop = _with_learning_rate(torch.optim.Rprop)
+sgd = _with_learning_rate(torch.optim.SGD)
