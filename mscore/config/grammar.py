@@ -289,6 +289,7 @@ class _Grammar:
             ),
             seed=self.integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=_LARGEST_SEED),
             at_start=self.flag(value, "at_start", "evaluation.at_start", defaults.at_start),
+            num_envs=self.integer(value, "num_envs", "evaluation.num_envs", defaults.num_envs, least=1),
         )
 
     def integer(

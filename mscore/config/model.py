@@ -43,6 +43,7 @@ class Evaluation:
         deterministic: the policy takes its most probable action instead of sampling.
         seed: the first episode's seed; the others follow, and none is a training seed by accident.
         at_start: also evaluate before training, so that the gain can be seen.
+        num_envs: environments that are stepped side by side; fewer need less memory.
     """
 
     episodes: int = 50
@@ -50,6 +51,7 @@ class Evaluation:
     deterministic: bool = True
     seed: int = 1_000_000
     at_start: bool = True
+    num_envs: int = 16
 
 
 @dataclass(frozen=True)
