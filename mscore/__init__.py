@@ -39,11 +39,14 @@ if TYPE_CHECKING:
     from mscore.offline import MineLightning as MineLightning
     from mscore.offline import convert_to_normal as convert_to_normal
     from mscore.offline.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+    from mscore.offline.memory import Memory as Memory
     from mscore.runs import load_policy as load_policy
     from mscore.runs import run as run
     from mscore.trajectories import EpisodeBatchSampler as EpisodeBatchSampler
     from mscore.trajectories import ResumableDataModule as ResumableDataModule
     from mscore.tree import tree_detach as tree_detach
+    from mscore.tree import tree_leaves as tree_leaves
+    from mscore.tree import tree_map as tree_map
 
 _LAZY = {
     "AVERAGED_OF_KEY": "mscore.contracts.averaging",
@@ -54,6 +57,7 @@ _LAZY = {
     "ConfigError": "mscore.errors",
     "Environment": "mscore.contracts.environment",
     "EpisodeBatchSampler": "mscore.trajectories",
+    "Memory": "mscore.offline.memory",
     "MineLightning": "mscore.offline",
     "MinePolicy": "mscore.contracts.policy",
     "MscoreError": "mscore.errors",
@@ -74,6 +78,8 @@ _LAZY = {
     "minecraft_action_space": "mscore.heads.spaces",
     "run": "mscore.runs",
     "tree_detach": "mscore.tree",
+    "tree_leaves": "mscore.tree",
+    "tree_map": "mscore.tree",
 }
 
 torchvision_ops.install()
