@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from mscore.config.messages import child
 from mscore.errors import ConfigError
@@ -45,11 +45,11 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     return resolvers
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers = _resolvers()
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     # The same resolvers, so that text which would be read as a number is quoted.
     yaml_implicit_resolvers = _resolvers()
 
@@ -178,6 +178,4 @@ class _Reader:
         return f"{self.name}:{node.start_mark.line + 1}" if self.numbered else self.name
 
     def _problem(self, node: yaml.Node, path: str, text: str) -> None:
-        self.problems.append(
-            f"{self._place(node)}: {path}: {text}" if path else f"{self._place(node)}: {text}"
-        )
+        self.problems.append(f"{self._place(node)}: {path}: {text}" if path else f"{self._place(node)}: {text}")

@@ -197,15 +197,11 @@ class _Grammar:
         ]
         return tuple(selection for selection in selections if selection is not None)
 
-    def selection(
-        self, kind: str, label: str, value: Any, path: str, implied: str | None
-    ) -> Selection | None:
+    def selection(self, kind: str, label: str, value: Any, path: str, implied: str | None) -> Selection | None:
         if path in self.broken:
             return None
         if not isinstance(value, Mapping):
-            self.report(
-                path, f"found {found(value)}, expected a {kind}'s name or a mapping of its parameters"
-            )
+            self.report(path, f"found {found(value)}, expected a {kind}'s name or a mapping of its parameters")
             return None
         use = value.get("use", implied)
         parameters = {key: item for key, item in value.items() if key != "use"}
@@ -248,9 +244,7 @@ class _Grammar:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             if "name" not in self.broken:
                 quoted = "; quote it" if isinstance(name, int | float) else ""
-                self.report(
-                    "name", f"found {found(name)}, expected letters, digits, - _ and . (a folder){quoted}"
-                )
+                self.report("name", f"found {found(name)}, expected letters, digits, - _ and . (a folder){quoted}")
             return ""
         return name
 
@@ -274,9 +268,7 @@ class _Grammar:
         for key in value:
             if key not in known:
                 path = child("evaluation", str(key))
-                self.report(
-                    path, f"unknown setting, expected one of: {', '.join(known)}.{did_you_mean(key, known)}"
-                )
+                self.report(path, f"unknown setting, expected one of: {', '.join(known)}.{did_you_mean(key, known)}")
         defaults = Evaluation()
         every = None
         if value.get("every_n_steps") is not None:
@@ -284,9 +276,7 @@ class _Grammar:
         return Evaluation(
             episodes=self.integer(value, "episodes", "evaluation.episodes", defaults.episodes, least=1),
             every_n_steps=every,
-            deterministic=self.flag(
-                value, "deterministic", "evaluation.deterministic", defaults.deterministic
-            ),
+            deterministic=self.flag(value, "deterministic", "evaluation.deterministic", defaults.deterministic),
             seed=self.integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=_LARGEST_SEED),
             at_start=self.flag(value, "at_start", "evaluation.at_start", defaults.at_start),
             num_envs=self.integer(value, "num_envs", "evaluation.num_envs", defaults.num_envs, least=1),

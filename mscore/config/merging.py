@@ -6,7 +6,7 @@ with it. In plural sections ``null`` removes a label.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mscore.config import dialect
@@ -79,12 +79,12 @@ def _merge_labels(base: Any, over: Any, section: str, report: Report) -> Any:
     if not isinstance(over, Mapping):
         return over
     result = dict(base) if isinstance(base, Mapping) else {}
-    present = [label for label, value in result.items() if value is not None]
     for label, value in over.items():
         if value is None and label not in result:
+            present = [one for one, component in result.items() if component is not None]
             report(
                 child(section, label),
-                f"null removes a component, and there is none of this label (there are: {', '.join(present) or 'none'})."
+                f"null removes a component, and none has this label (there are: {', '.join(present) or 'none'})."
                 f"{did_you_mean(label, present)} To add one with its defaults write {label}: {{}}",
             )
         result[label] = _merge_component(result.get(label), value, implied=label)
@@ -139,9 +139,7 @@ def _parse_override(text: str) -> tuple[str, list[str | int], dialect.Document]:
         steps.append(match[1] if match[1] is not None else int(match[2]))
         position = match.end()
     if position != len(key) or not steps or isinstance(steps[0], int):
-        raise ConfigError(
-            [f"{place}: {key!r} is no dotted path, such as objectives.bc.weight or stages[0].name"]
-        )
+        raise ConfigError([f"{place}: {key!r} is no dotted path, such as objectives.bc.weight or stages[0].name"])
     if steps[0] == "defaults":
         raise ConfigError([f"{place}: defaults can be written in files only"])
     path = ""
@@ -154,18 +152,16 @@ def _parse_override(text: str) -> tuple[str, list[str | int], dialect.Document]:
 def _assign(tree: Tree, steps: list[str | int], value: Any, report: Report) -> Tree:
     """Lay one value over a config at a path."""
     if len(steps) > 2 and steps[0] == "stages" and isinstance(steps[1], int):
-        stages, index = _list_with(tree, ["stages"], steps[1])
+        stages = _list_with(tree, ["stages"], steps[1])
         # A stage's null refers to the common part: whether there is something to remove is seen later.
-        stages[index] = _assign(_mapping(stages[index]), steps[2:], value, lambda path, text: None)
+        stages[steps[1]] = _assign(_mapping(stages[steps[1]]), steps[2:], value, lambda path, text: None)
         return {**tree, "stages": stages}
-    index_at = next((i for i, step in enumerate(steps) if isinstance(step, int)), None)
-    if index_at is not None:
-        index = steps[index_at]
-        assert isinstance(index, int)
-        items, index = _list_with(tree, steps[:index_at], index)
-        rest = steps[index_at + 1 :]
-        items[index] = _assign_value(items[index], rest, value)
-        steps, value = steps[:index_at], items
+    for at, index in enumerate(steps):
+        if isinstance(index, int):
+            items = _list_with(tree, steps[:at], index)
+            items[index] = _assign_value(items[index], steps[at + 1 :], value)
+            steps, value = steps[:at], items
+            break
     tree = _opened(tree, steps[:-1])
     layer = value
     for step in reversed(steps):
@@ -178,14 +174,15 @@ def _assign_value(current: Any, steps: list[str | int], value: Any) -> Any:
     if not steps:
         return merge_values(current, value)
     if isinstance(steps[0], int):
-        items, index = _list_with({"list": current}, ["list"], steps[0])
-        items[index] = _assign_value(items[index], steps[1:], value)
+        items = _list_with({"list": current}, ["list"], steps[0])
+        items[steps[0]] = _assign_value(items[steps[0]], steps[1:], value)
         return items
     current = _mapping(current)
     return {**current, steps[0]: _assign_value(current.get(steps[0]), steps[1:], value)}
 
 
-def _list_with(tree: Any, steps: list[str | int], index: int) -> tuple[list[Any], int]:
+def _list_with(tree: Any, steps: Sequence[str | int], index: int) -> list[Any]:
+    """A copy of the list at a path, which has to have the index."""
     value, path = tree, ""
     for step in steps:
         path = child(path, step)
@@ -194,7 +191,7 @@ def _list_with(tree: Any, steps: list[str | int], index: int) -> tuple[list[Any]
         raise LookupError(f"{path} is {found(value)}, not a list")
     if index >= len(value):
         raise LookupError(f"{path} has {len(value)} items, there is no [{index}]")
-    return list(value), index
+    return list(value)
 
 
 def _opened(tree: Tree, steps: list[str | int]) -> Tree:

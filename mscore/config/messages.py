@@ -31,7 +31,7 @@ def found(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return f"{str(value).lower()} (true or false)"
+        return f"{str(value).lower()} (boolean)"
     if isinstance(value, str):
         return f"{_short(repr(value))} (text)"
     if isinstance(value, int):

@@ -66,21 +66,15 @@ class _Includes:
             raise ConfigError([f"{shown}: cannot be read: {reason}"]) from None
         document = dialect.parse(text, shown)
         if not isinstance(document.value, dict):
-            raise ConfigError(
-                [f"{shown}: found {found(document.value)}, expected sections such as `policy:`"]
-            )
+            raise ConfigError([f"{shown}: found {found(document.value)}, expected sections such as `policy:`"])
         self.lay(document.value, document.places, shown, path.parent, (*chain, path.resolve()))
 
-    def lay(
-        self, own: Tree, places: dict[str, str], shown: str, folder: Path, chain: tuple[Path, ...]
-    ) -> None:
+    def lay(self, own: Tree, places: dict[str, str], shown: str, folder: Path, chain: tuple[Path, ...]) -> None:
         origins = Origins(places, shown)
         included = own.pop("defaults", None)
         included = [included] if isinstance(included, str) else included or []
         if not isinstance(included, list) or not all(isinstance(entry, str) for entry in included):
-            raise ConfigError(
-                [origins.line("defaults", f"found {found(included)}, expected a list of files")]
-            )
+            raise ConfigError([origins.line("defaults", f"found {found(included)}, expected a list of files")])
         for index, entry in enumerate(included):
             place = origins.locate(child("defaults", index))[0]
             path = _locate(entry, folder, self.plugins, f"{place}: defaults: ")
