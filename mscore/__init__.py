@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mscore.runs import run as run
     from mscore.trajectories import EpisodeBatchSampler as EpisodeBatchSampler
     from mscore.trajectories import ResumableDataModule as ResumableDataModule
+    from mscore.trajectories import WindowDataset as WindowDataset
     from mscore.tree import tree_detach as tree_detach
     from mscore.tree import tree_leaves as tree_leaves
     from mscore.tree import tree_map as tree_map
@@ -67,6 +68,7 @@ _LAZY = {
     "Run": "mscore.contracts.trainer",
     "RunConfig": "mscore.config",
     "Trainer": "mscore.contracts.trainer",
+    "WindowDataset": "mscore.trajectories",
     "averaged_twin": "mscore.contracts.averaging",
     "convert_to_normal": "mscore.offline",
     "find_averaged_weights": "mscore.contracts.averaging",

@@ -28,6 +28,11 @@ def is_minecraft(space: gymnasium.Space[Any]) -> bool:
     )
 
 
+def is_text(space: gymnasium.Space[Any]) -> bool:
+    """True for a space of strings: Text, and those like it (MiniGrid's missions)."""
+    return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
+
+
 def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
     """A space as plain data that JSON and checkpoints can hold; :func:`restore` reads it.
 
@@ -55,7 +60,7 @@ def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
             return {"type": "Dict", "spaces": {key: describe(value) for key, value in space.spaces.items()}}
         case spaces.Tuple():
             return {"type": "Tuple", "spaces": [describe(value) for value in space.spaces]}
-    if isinstance(space, spaces.Text) or getattr(space, "dtype", None) is str:
+    if is_text(space):
         return {"type": "Text", "max_length": int(getattr(space, "max_length", 1000))}
     raise MscoreError(
         f"a space of type {type(space).__name__} is not supported; use Box, Discrete, MultiDiscrete, "

@@ -14,7 +14,7 @@ _LAZY = {
     "MiniGridEnvironment": "mscore_plugin_minigrid.environment",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl
