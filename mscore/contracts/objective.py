@@ -19,7 +19,9 @@ class ObjectiveCallback:
 
     A subclass implements :meth:`__call__`. The term ``loss`` is added to the other objectives' losses
     and trained; every other key is logged as ``<step>/<label>/<key>``. An objective that also derives
-    from ``torch.nn.Module`` has its parameters trained and its state saved with the policy's.
+    from ``torch.nn.Module`` has its parameters trained and its state saved with the policy's. For another
+    one that carries something from step to step, ``state_dict()`` and ``load_state_dict(state)`` are enough:
+    checkpoints keep what they exchange (plain data and tensors), for each process its own.
 
     Attributes:
         needs_batch: batch keys that it cannot do without; a missing one stops the run with a message.

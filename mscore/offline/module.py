@@ -24,6 +24,8 @@ SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 
 MEMORY_KEY = "memory"
 """Checkpoint key of the training memory, one entry per rank."""
+OBJECTIVES_KEY = "objectives"
+"""Checkpoint key of the states of objectives that are no modules, by label, one entry per rank."""
 RANDOM_STATE_KEY = "random_state"
 """Checkpoint key of the random generators' states, one entry per rank."""
 
@@ -294,7 +296,11 @@ class MineLightning(pl.LightningModule):
         self._refuse(self._windows["train"].first_non_finite())
         if "optimizer_states" not in checkpoint:
             return
-        own = {MEMORY_KEY: self._memories["train"].state_dict(), RANDOM_STATE_KEY: random_state.capture()}
+        own = {
+            MEMORY_KEY: self._memories["train"].state_dict(),
+            OBJECTIVES_KEY: {label: objective.state_dict() for label, objective in self._stateful_objectives()},
+            RANDOM_STATE_KEY: random_state.capture(),
+        }
         ranks: list[Any] = [own]
         if self._trainer is not None and self.trainer.world_size > 1:
             ranks = [None] * self.trainer.world_size
@@ -303,7 +309,7 @@ class MineLightning(pl.LightningModule):
             checkpoint[key] = [rank[key] for rank in ranks]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back this rank's memory and random states, where the number of ranks is the same."""
+        """Take back this rank's part of what :meth:`on_save_checkpoint` kept, if as many ranks resume."""
         memories = checkpoint.get(MEMORY_KEY)
         if memories is None:
             return
@@ -315,7 +321,19 @@ class MineLightning(pl.LightningModule):
             return
         rank = self.trainer.global_rank
         self._memories["train"].load_state_dict(memories[rank])
+        states = checkpoint[OBJECTIVES_KEY][rank]
+        for label, objective in self._stateful_objectives():
+            if label in states:
+                objective.load_state_dict(states[label])
         self._restored[RANDOM_STATE_KEY] = checkpoint[RANDOM_STATE_KEY][rank]
+
+    def _stateful_objectives(self) -> list[tuple[str, Any]]:
+        """Objectives whose state is not in the module's own ``state_dict``, with their labels."""
+        return [
+            (label, objective)
+            for label, objective in self.callbacks.items()
+            if hasattr(objective, "state_dict") and not isinstance(objective, nn.Module)
+        ]
 
 
 def _row_count(batch: Batch) -> torch.Tensor | float:
