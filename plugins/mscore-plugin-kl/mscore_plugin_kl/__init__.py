@@ -14,7 +14,7 @@ _LAZY = {
     "ReferenceKLCallback": "mscore_plugin_kl.reference",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl
