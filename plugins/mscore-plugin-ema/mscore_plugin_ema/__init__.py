@@ -18,7 +18,7 @@ _LAZY = {
     "run_ema_update_cpu": "mscore_plugin_ema.optimizer",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl
