@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mscore.errors import MscoreError
 from mscore.heads import make_action_head, make_value_head
 from mscore.heads.spaces import minecraft_action_space
 from mscore.tree import tree_map
@@ -50,15 +51,29 @@ class MinePolicy(nn.Module, ABC):
         super().__init__()
         self.hiddim = hiddim
         self.action_space = minecraft_action_space() if action_space is None else action_space
-        self.pi_head = make_action_head(
-            self.action_space, hiddim, temperature=temperature, nucleus_prob=nucleus_prob
-        )
+        self.pi_head = make_action_head(self.action_space, hiddim, temperature=temperature, nucleus_prob=nucleus_prob)
         self.value_head = make_value_head(hiddim)
 
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
         return next(self.parameters()).device
+
+    def load_weights(self, source: str) -> None:
+        """Load starting weights from a layout of the policy's own, such as another project's files.
+
+        A policy overrides it to be started by ``init_from:`` from weights that mscore did not write.
+
+        Args:
+            source: what ``init_from`` says: a path, or any name that the policy knows.
+
+        Raises:
+            MscoreError: the weights cannot be read, or do not fit.
+        """
+        raise MscoreError(
+            f"{type(self).__name__} reads weights that mscore wrote: a run's directory, a checkpoint (.ckpt) or "
+            f"an exported policy; {source} is none of these"
+        )
 
     @abstractmethod
     def initial_state(self, batch_size: int | None = None) -> State:

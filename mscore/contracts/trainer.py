@@ -1,6 +1,7 @@
 """Trainers: adapters that train a run, and the run that they are given."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -53,12 +54,15 @@ class Trainer(ABC):
         honours_callbacks: False if Lightning callbacks have no meaning for it; else they are passed on.
         run_length: its parameters that end a run, which a resumed run may change.
         placement: its parameters that say where a run computes, which a resumed run may change.
+        rehearsal: its parameters for ``mscore run --dry-run``, laid over the config's: a batch or two of
+            training and of validation. None if it cannot rehearse; then everything is built, no more.
     """
 
     sections: ClassVar[frozenset[str]] = frozenset({"data", "objectives", "callbacks", "optimizer", "scheduler"})
     honours_callbacks: ClassVar[bool] = True
     run_length: ClassVar[frozenset[str]] = frozenset()
     placement: ClassVar[frozenset[str]] = frozenset()
+    rehearsal: ClassVar[Mapping[str, Any] | None] = None
 
     @abstractmethod
     def fit(self, run: Run) -> None:

@@ -36,6 +36,7 @@ class OfflineTrainer(Trainer):
 
     run_length: ClassVar[frozenset[str]] = frozenset({"max_steps", "max_epochs", "max_time", "min_steps", "min_epochs"})
     placement: ClassVar[frozenset[str]] = frozenset({"accelerator", "devices", "num_nodes", "strategy"})
+    rehearsal: ClassVar[dict[str, Any]] = {"fast_dev_run": 2, "enable_progress_bar": False}
     mscore_kwargs_of: ClassVar[str] = "lightning.pytorch:Trainer"
     mscore_hidden_parameters: ClassVar[frozenset[str]] = frozenset(
         {"barebones", "callbacks", "default_root_dir", "enable_checkpointing", "logger", "plugins"}
