@@ -21,6 +21,7 @@ Picture = NDArray[np.uint8]
 """A rendered frame, (H, W, 3) RGB."""
 
 _FRAMES_PER_SECOND = 10  # for environments that do not say at which rate they are to be shown
+_SMALL_POLICY = 2_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def rollout(
     results: dict[int, EpisodeResult] = {}
     pending = iter(range(seed, seed + episodes))
     players: list[_Player] = []
-    with _isolated_random_state(seed, policy.device), _evaluation_mode(policy):
+    with _isolated_random_state(seed, policy.device), _evaluation_mode(policy), _fitting_threads(policy):
         try:
             for _ in range(1 if frames is not None else min(num_envs, episodes)):
                 players.append(_Player(environment, frames))
@@ -261,6 +262,25 @@ def _evaluation_mode(policy: MinePolicy) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _fitting_threads(policy: MinePolicy) -> Iterator[None]:
+    """One thread inside for a small policy on the CPU.
+
+    A step's work is then too little to share: waiting for the other threads costs more than they save,
+    and a hundred times more where other processes compute as well.
+    """
+    threads = torch.get_num_threads()
+    small = sum(parameter.numel() for parameter in policy.parameters()) < _SMALL_POLICY
+    if threads == 1 or not small or policy.device.type != "cpu":
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -132,7 +132,7 @@ class ContactSheet:
         gap = 4
         rows = []
         for result, pictures in self._rows:
-            cells = np.full((height, self._columns * (width + gap), 3), 0, dtype=np.uint8)
+            cells = np.zeros((height, self._columns * (width + gap) - gap, 3), dtype=np.uint8)
             for column, picture in enumerate(pictures):
                 cells[:, column * (width + gap) :][:, :width] = _fitted(picture, height, width)
             rows.append(_captioned(cells, *_outcome(result)))
@@ -207,7 +207,8 @@ def _partial(path: Path) -> Path:
 def _outcome(result: EpisodeResult) -> tuple[str, tuple[int, int, int]]:
     verdict = {True: "success", False: "failed", None: ""}[result.success]
     colour = {True: _GREEN, False: _RED, None: _WHITE}[result.success]
-    text = f"seed {result.seed}  {verdict}  return {result.episode_return:.2f}  steps {result.length}"
+    # A narrow film cuts the text off: what matters most comes first.
+    text = f"seed {result.seed} {verdict} steps {result.length} return {result.episode_return:.2f}"
     return " ".join(text.split()), colour
 
 
