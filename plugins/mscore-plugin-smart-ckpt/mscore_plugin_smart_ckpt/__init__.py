@@ -12,7 +12,7 @@ _LAZY = {
     "SmartCheckpointCallback": "mscore_plugin_smart_ckpt.callback",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl

@@ -12,7 +12,7 @@ _LAZY = {
     "SpeedMonitorCallback": "mscore_plugin_speed_monitor.callback",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl
