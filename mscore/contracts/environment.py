@@ -65,20 +65,18 @@ class CallableEnvironment(Environment):
 
     Args:
         target: the callable.
-        takes_render_mode: whether it takes ``render_mode``; None looks at its signature.
-        parameters: its other arguments.
+        parameters: its other arguments. ``render_mode`` is passed when asked for, if the signature takes it.
     """
 
     def __init__(
         self,
         target: Callable[..., gymnasium.Env[Any, Any]],
-        takes_render_mode: bool | None = None,
         /,
         **parameters: Any,
     ) -> None:
         self.target = target
         self.parameters = parameters
-        self._takes_render_mode = _takes(target, "render_mode") if takes_render_mode is None else takes_render_mode
+        self._takes_render_mode = _takes(target, "render_mode")
 
     def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """Call the wrapped callable with the config's parameters."""
