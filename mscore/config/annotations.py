@@ -20,6 +20,8 @@ import annotated_types
 from pydantic import PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from mscore.config.messages import a
+
 _KINDS = {
     "mscore.contracts.policy.MinePolicy": "policy",
     "mscore.contracts.objective.ObjectiveCallback": "objective",
@@ -106,8 +108,7 @@ def _nested_type(kind: str, text_allowed: bool) -> Any:
 
 
 def _component_text(kind: str) -> str:
-    article = "an" if kind[0] in "aeiou" else "a"
-    return f"{article} {kind}'s name or a mapping with `use`"
+    return f"{a(kind)}'s name or a mapping with `use`"
 
 
 def type_text(annotation: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mscore.config.interpolation import resolve
 from mscore.config.merging import PLURAL, SINGULAR, Tree, apply_overrides, merge_config
-from mscore.config.messages import Origins, child, found
+from mscore.config.messages import Origins, a, child, found
 from mscore.config.model import Evaluation, RunConfig, Selection, Stage
 from mscore.config.sources import Draft, read_source
 from mscore.errors import ConfigError, PluginError, did_you_mean
@@ -201,7 +201,7 @@ class _Grammar:
         if path in self.broken:
             return None
         if not isinstance(value, Mapping):
-            self.report(path, f"found {found(value)}, expected a {kind}'s name or a mapping of its parameters")
+            self.report(path, f"found {found(value)}, expected {a(kind)}'s name or a mapping of its parameters")
             return None
         use = value.get("use", implied)
         parameters = {key: item for key, item in value.items() if key != "use"}
@@ -216,9 +216,13 @@ class _Grammar:
                 self.report(child(path, str(key)), f"found the key {found(key)}, a parameter's name is text")
         if use is None:
             self.report(child(path, "use"), f"missing: which {kind}? Write `use: NAME`", written_at=path)
-        elif self.known(kind, use, child(path, "use") if "use" in value else path):
+        elif self.known(kind, use, self.name_path(path)):
             return Selection(kind, label, use, parameters, path, self.origins.locate(path)[0])
         return None
+
+    def name_path(self, path: str) -> str:
+        """Where a component's name was written: as `use:`, as the bare value, or as the label."""
+        return child(path, "use") if self.origins.names(child(path, "use")) else path
 
     def known(self, kind: str, use: Any, path: str) -> bool:
         """Whether a name is that of a registered component; if not, it is reported."""
@@ -315,7 +319,7 @@ def name_problem(kind: str, use: Any, plugins: "PluginSet | None") -> str | None
     from mscore.components import find
 
     if not isinstance(use, str):
-        return f"found {found(use)}, expected the name of a {kind}"
+        return f"found {found(use)}, expected the name of {a(kind)}"
     if not _COMPONENT.fullmatch(use) and ("." in use or ":" in use):
         return f"found {found(use)}: {_REGISTERED_ONLY}"
     try:

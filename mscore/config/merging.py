@@ -92,7 +92,7 @@ def _merge_labels(base: Any, over: Any, section: str, report: Report) -> Any:
 
 
 def apply_overrides(tree: Tree, overrides: list[str], places: dict[str, str], problems: list[str]) -> Tree:
-    """Lay ``a.b=value`` overrides over a config; the more specific one wins, then the later one.
+    """Lay ``a.b=value`` overrides over a config; the later one wins, within a component the more specific one.
 
     Args:
         tree: the config.
@@ -106,8 +106,16 @@ def apply_overrides(tree: Tree, overrides: list[str], places: dict[str, str], pr
             parsed.append(_parse_override(text))
         except ConfigError as error:
             problems += error.problems
-    # Shorter keys first, `use` before its parameters: policy.hiddim=64 holds whatever order it came in.
-    parsed.sort(key=lambda item: (len(item[1]), item[1][-1] != "use"))
+    # Within one component shorter keys come first, and `use` before its parameters: policy.hiddim=64
+    # holds whatever order it came in. Components stay in the order of the command line.
+    groups: dict[tuple[str | int, ...], int] = {}
+    parsed.sort(
+        key=lambda item: (
+            groups.setdefault(_component_steps(item[1]), len(groups)),
+            len(item[1]),
+            item[1][-1] != "use",
+        )
+    )
     for text, steps, document in parsed:
         places.update(document.places)
         origins = Origins(places, f"override {text}")
@@ -122,10 +130,16 @@ def apply_overrides(tree: Tree, overrides: list[str], places: dict[str, str], pr
     return tree
 
 
+def _component_steps(steps: list[str | int]) -> tuple[str | int, ...]:
+    """The part of a path that leads to a component (or to a setting)."""
+    start = 2 if steps[0] == "stages" else 0
+    return tuple(steps[: start + (2 if steps[start : start + 1] and steps[start] in PLURAL else 1)])
+
+
 def _parse_override(text: str) -> tuple[str, list[str | int], dialect.Document]:
     place = f"override {text}"
     key, equals, value = text.partition("=")
-    if key[:1] in "+~-":
+    if key.startswith(("+", "~", "-")):
         bare = key.lstrip("+~-")
         hint = f"{bare}={value}" if equals else f"{bare}=null"
         raise ConfigError([f"{place}: needs no prefix; write {hint}"])

@@ -42,7 +42,12 @@ def found(value: Any) -> str:
         return f"a mapping ({_short(', '.join(map(str, value)) or 'empty')})"
     if isinstance(value, list | tuple):
         return f"a list ({_short(', '.join(map(str, value)) or 'empty')})"
-    return f"a {type(value).__name__}"
+    return a(type(value).__name__)
+
+
+def a(noun: str) -> str:
+    """A noun with its article."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def _short(text: str) -> str:
@@ -74,6 +79,10 @@ class Origins:
         if common_depth and common_depth > stage_depth - len(prefix) - 1:
             return common_place, path
         return stage_place, f"{prefix}.{path}"
+
+    def names(self, path: str) -> bool:
+        """Whether the config writes this very path."""
+        return path in self.places or (self.stage is not None and f"stages[{self.stage}].{path}" in self.places)
 
     def line(self, path: str, text: str, *, written_at: str | None = None) -> str:
         """One line for one mistake.
