@@ -1,0 +1,61 @@
+"""A policy for others: its weights as safetensors, and a description that JSON can hold."""
+
+import json
+from pathlib import Path
+
+from mscore.errors import MscoreError
+from mscore.runs import directory as layout
+from mscore.runs.loading import policy_plugins, rebuild_policy
+from mscore.runs.provenance import versions
+from mscore.runs.weights import EXPORT_FILE, WEIGHTS_FILE, apply_weights, read_weights
+
+FORMAT = "mscore-policy"
+FORMAT_VERSION = 1
+
+
+def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
+    """Write a run's policy to a directory that :func:`mscore.load_policy` reads, and others can.
+
+    ``model.safetensors`` holds the tensors under the policy's own names. ``config.json`` has the keys
+    ``format`` (``"mscore-policy"``), ``format_version`` (1), ``policy`` (the component's name under
+    ``use``, and its parameters), ``observation_space`` and ``action_space`` (as
+    :func:`mscore.heads.spaces.describe` writes them), ``weights`` (``"trained"`` or ``"averaged"``),
+    ``step`` (optimizer steps), ``plugins`` (those that the policy needs, with version and source) and
+    ``versions`` (of mscore, torch and others).
+
+    Args:
+        source: a run's directory, or one of its checkpoints.
+        to: the directory; made if it is not there.
+        averaged: write the averaged weights instead of the trained ones.
+
+    Returns:
+        The directory.
+
+    Raises:
+        MscoreError: ``to`` is not empty, there is nothing to export, or the run kept no averaged weights.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(to).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise MscoreError(f"{to} exists and is not an empty directory; nothing was written")
+    weights = read_weights(source, averaged)
+    if weights is None:
+        raise MscoreError(f"{source} is not a run's directory or a checkpoint (.ckpt)")
+    apply_weights(rebuild_policy(weights), weights.state, weights.source)  # what is written can be loaded
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "policy": weights.policy,
+        "observation_space": weights.record.get("observation_space"),
+        "action_space": weights.record.get("action_space"),
+        "weights": "averaged" if weights.averaged else "trained",
+        "step": weights.step,
+        "plugins": policy_plugins(weights.record.get("plugins", [])),
+        "versions": versions(),
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    # Tied tensors share memory, which safetensors refuses; each is written by itself.
+    save_file({name: tensor.clone().contiguous() for name, tensor in weights.state.items()}, target / WEIGHTS_FILE)
+    layout.write_file(target / EXPORT_FILE, json.dumps(description, indent=2) + "\n")
+    return target

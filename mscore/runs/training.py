@@ -1,0 +1,183 @@
+"""A run from its config to its report: check, build, train, and leave a directory that says everything."""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mscore.config import RunConfig, check_parameters, load_config
+from mscore.errors import Interrupted
+from mscore.runs import directory as layout
+from mscore.runs.ranks import is_rank_zero
+from mscore.runs.resuming import load_resumed
+
+if TYPE_CHECKING:
+    from mscore.contracts.trainer import Run
+    from mscore.runs.report import Report
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves."""
+
+    directory: Path
+    report: "Report | None"
+    """None in the further processes of a distributed run."""
+
+
+def run(
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    resume: str | Path | None = None,
+) -> RunResult:
+    """Train a run to its end.
+
+    Args:
+        config: a YAML file, a recipe's name, a mapping, or a config that is loaded; none with ``resume``.
+        overrides: ``dotted.path=value`` each, as on the command line.
+        resume: directory of a run to go on with, from its stored config and its last checkpoint. Only what
+            ends a run, devices and loggers may be overridden.
+
+    Returns:
+        The run's directory and report.
+
+    Raises:
+        ConfigError: mistakes in the config, all of them; nothing was built or written.
+        Interrupted: the run was asked to stop; it is saved, and the message says how to go on.
+        MscoreError: anything else that a user can mend.
+        TypeError: both or neither of ``config`` and ``resume``.
+    """
+    return run_in(*prepare(config, overrides, resume=resume))
+
+
+def prepare(
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    resume: str | Path | None = None,
+) -> tuple[Path, RunConfig]:
+    """The first half of :func:`run`: its directory, and its config, checked. :func:`run_in` is the second.
+
+    The directory is made last, when nothing is wrong.
+    """
+    if (config is None) == (resume is None):
+        raise TypeError("run() takes either a config, or resume=RUN_DIR")
+    if resume is not None:
+        directory = layout.reopen(resume)
+        return directory, check(load_resumed(directory, overrides))
+    assert config is not None
+    loaded = check(config if isinstance(config, RunConfig) else load_config(config, overrides))
+    return layout.create(loaded.name), loaded
+
+
+def check(config: RunConfig) -> RunConfig:
+    """Check everything that can be checked before anything is built or written, and return the config.
+
+    Raises:
+        ConfigError: with every mistake, one line each.
+    """
+    check_parameters(config)
+    from mscore.runs.assembly import check_surroundings
+
+    check_surroundings(config)
+    return config
+
+
+def run_in(directory: Path, config: RunConfig) -> RunResult:
+    """Train a checked config in a run's directory, from its last checkpoint where there is one."""
+    from mscore.runs.provenance import plugin_records
+    from mscore.runs.record import RunRecord
+    from mscore.runs.report import make_report
+
+    record = RunRecord(directory, config, plugin_records(config))
+    if is_rank_zero():
+        record.begin()
+    error: BaseException | None = None
+    try:
+        if config.stages:
+            _run_stages(directory, config)
+        else:
+            _train(directory, config, record.plugins)
+    except Interrupted as caught:
+        error = caught
+        top = Path(os.environ.get(layout.DIRECTORY_VARIABLE, directory))
+        if directory == top:
+            raise Interrupted(f"{caught}; to go on: mscore run --resume {layout.shown(top)}") from caught
+        raise
+    except BaseException as caught:
+        error = caught
+        if not config.stages:
+            caught.add_note(f"the run's directory is {layout.shown(directory)}")
+        raise
+    finally:
+        if is_rank_zero():
+            record.end(error)
+    if not is_rank_zero():
+        return RunResult(directory, None)
+    report = make_report(directory)
+    report.write()
+    return RunResult(directory, report)
+
+
+def _run_stages(directory: Path, config: RunConfig) -> None:
+    previous: Path | None = None
+    for number, stage in enumerate(config.stages, start=1):
+        child = directory / layout.STAGES / f"{number}-{stage.name}"
+        if layout.read_record(child).get("status") != "finished":
+            child.mkdir(parents=True, exist_ok=True)
+            run_in(child, _handed_on(stage.config, previous))
+        previous = child
+
+
+def _handed_on(config: RunConfig, previous: Path | None) -> RunConfig:
+    """A stage's config with the directory that ``init_from: previous`` means, so that it stands alone."""
+    if config.init_from != "previous":
+        return config
+    source = str(previous)
+    return dataclasses.replace(config, init_from=source, resolved={**config.resolved, "init_from": source})
+
+
+def _train(directory: Path, config: RunConfig, plugins: Sequence[Mapping[str, Any]]) -> None:
+    from mscore.config import build
+    from mscore.contracts.trainer import Trainer
+    from mscore.plugins import installed_plugins
+    from mscore.runs.assembly import assemble
+    from mscore.runs.provenance import used_plugins
+
+    used = used_plugins(plugins) if is_rank_zero() else []
+    run = assemble(config, directory, resume_from=layout.last_checkpoint(directory))
+    error: BaseException | None = None
+    try:
+        installed_plugins().call_lifecycle("mscore_run_configured", used, config=config)
+        trainer: Trainer = build(config.trainer, injected={"run": run})
+        installed_plugins().call_lifecycle("mscore_run_started", used, run=run)
+        trainer.fit(run)
+    except SystemExit as caught:
+        # Lightning turns Ctrl-C into an exit of its own.
+        error = caught
+        if isinstance(caught.__context__, KeyboardInterrupt):
+            error = caught.__context__
+            raise error from None
+        raise
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        _call_finished(used, run, error)
+
+
+def _call_finished(used: Sequence[Any], run: "Run", error: BaseException | None) -> None:
+    from mscore.plugins import installed_plugins
+
+    try:
+        installed_plugins().call_lifecycle("mscore_run_finished", used, run=run, error=error)
+    except Exception as failure:
+        if error is None:
+            raise
+        # The run's own error is the one to report.
+        notes = "; ".join(getattr(failure, "__notes__", []))
+        warnings.warn(f"{type(failure).__name__}: {failure} ({notes})", stacklevel=2)
