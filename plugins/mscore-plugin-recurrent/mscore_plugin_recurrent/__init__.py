@@ -12,7 +12,7 @@ _LAZY = {
     "RecurrentPolicy": "mscore_plugin_recurrent.policy",
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [*_LAZY]
 
 
 @hookimpl
