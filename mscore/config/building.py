@@ -43,9 +43,10 @@ def build_arguments(
     core_name = {"optimizer": "params", "scheduler": "optimizer"}.get(selection.kind)
     if core_name in supplied and schema.supplied:
         supplied[schema.supplied[0].name] = supplied[core_name]
+    given: dict[str, Any] = {}
     for parameter in schema.supplied:
         if parameter.name in supplied:
-            arguments[parameter.name] = supplied[parameter.name]
+            given[parameter.name] = supplied[parameter.name]
         elif parameter.required and parameter.name != "render_mode":
             path = child(selection.path, parameter.name)
             report(path, f"is needed by {selection.kind} {selection.use!r}, and this run does not have it")
@@ -55,7 +56,7 @@ def build_arguments(
         name: replace_selections(value, lambda nested: build(nested, plugins, injected))
         for name, value in arguments.items()
     }
-    return target, built
+    return target, {**built, **given}
 
 
 def build(selection: Selection, plugins: "PluginSet | None" = None, injected: Mapping[str, Any] | None = None) -> Any:

@@ -1,5 +1,6 @@
 """The schema of a component: what a config may say about it, made from its constructor."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.warnings import ArbitraryTypeWarning
 from pydantic_core import ErrorDetails, SchemaError, core_schema
 
 from mscore.config.annotations import checked_type, component_kind, type_text
@@ -186,7 +188,10 @@ def _model(target: Any, parameters: tuple[Parameter, ...], unchecked: frozenset[
         fields[f"parameter_{index}"] = (annotation, Field(default=None, alias=parameter.name))
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="ignore", protected_namespaces=())
     name = getattr(target, "__name__", type(target).__name__)
-    model: type[BaseModel] = create_model(name, __config__=config, **fields)
+    with warnings.catch_warnings():
+        # An annotation that is no type is accepted unchecked; that is the plugin author's affair.
+        warnings.simplefilter("ignore", ArbitraryTypeWarning)
+        model: type[BaseModel] = create_model(name, __config__=config, **fields)
     return model
 
 

@@ -57,7 +57,7 @@ def signature_of(target: Any) -> Signature:
     owners = [cls for cls in target.__mro__ if cls is not object and "__init__" in vars(cls)]
     for owner in owners:
         own = _own(vars(owner)["__init__"], inspect.getdoc(owner), owner)
-        _add(result, own, inherited=owner is not owners[0])
+        _add(result, own, by_kwargs=owner is not owners[0])
         result.accepts_anything = own.accepts_anything
         if not own.accepts_anything:
             break
@@ -83,17 +83,18 @@ def _follow(signature: Signature, receiver: str | None) -> Signature:
     for attribute in attributes.split("."):
         value = getattr(value, attribute)
     further = signature_of(value)
-    _add(signature, further, inherited=False)
+    _add(signature, further, by_kwargs=True)
     signature.accepts_anything = further.accepts_anything
     return signature
 
 
-def _add(signature: Signature, further: Signature, *, inherited: bool) -> None:
+def _add(signature: Signature, further: Signature, *, by_kwargs: bool) -> None:
     for name, parameter in further.parameters.items():
-        if name not in signature.parameters:
-            # A parent's parameter that has no default may be given by the class itself: not required here.
-            required = parameter.required and not inherited
-            signature.parameters[name] = dataclasses.replace(parameter, required=required)
+        if name in signature.parameters or (by_kwargs and parameter.by_position):
+            continue
+        # Whoever hands on `**kwargs` may give what has no default itself: not required here.
+        required = parameter.required and not by_kwargs
+        signature.parameters[name] = dataclasses.replace(parameter, required=required)
 
 
 def _own(function: Callable[..., Any], class_doc: str | None, owner: type | None = None) -> Signature:

@@ -53,7 +53,7 @@ class Walker(Recorder):
         timeout: timedelta | None = None,
         table: dict[str, list[int]] | None = None,
         items: Iterable[int] = (),
-        names: Annotated[list[str], MinLen(1)] = ["a"],
+        names: Annotated[list[str], MinLen(1)] = ["a"],  # noqa: B006
         strange: "Unknown" = None,
         *,
         observation_space: Any,

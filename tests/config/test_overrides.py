@@ -74,10 +74,17 @@ def test_a_nested_component_that_is_a_bare_name_can_be_extended(load):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("objectives.bc.wieght=0.5", "objectives.bc.wieght: unknown parameter, expected one of: reduction, weight. Did you mean 'objectives.bc.weight'?"),
+        (
+            "objectives.bc.wieght=0.5",
+            "objectives.bc.wieght: unknown parameter, expected one of: reduction, weight."
+            " Did you mean 'objectives.bc.weight'?",
+        ),
         ("objectivs.bc.weight=0.5", "objectivs: unknown section, expected one of: name,"),
         ("objectives.bcc.weight=0.5", "objectives.bcc: unknown objective 'bcc'. Did you mean 'bc'?"),
-        ("callbacks.emaa=null", "callbacks.emaa: null removes a component, and none has this label (there are: ema). Did you mean 'ema'?"),
+        (
+            "callbacks.emaa=null",
+            "callbacks.emaa: null removes a component, and none has this label (there are: ema). Did you mean 'ema'?",
+        ),
         ("policy=wakler", "policy: unknown policy 'wakler'. Did you mean 'walker'"),
         ("seed=-1", "seed: found -1 (integer), expected an integer from 0"),
         ("optimizer.lr=1e-3", "optimizer.lr: unknown parameter, expected one of:"),
@@ -97,7 +104,7 @@ def test_a_nested_component_that_is_a_bare_name_can_be_extended(load):
         ("policy._target_=os.system", "policy._target_: a config names registered components only"),
         ("stages[0].seed=1", "stages is null, not a list"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_that_quotes_the_override(problems, override, said):
     (line,) = problems(BASE, override, parameters="lr" in override or "wieght" in override)
     assert line.startswith(f"override {override}: {said}")

@@ -177,7 +177,7 @@ def test_a_broken_plugin_is_named_when_it_is_needed(plugins, here):
     broken = types.ModuleType("broken")
     broken.mscore_policies = lambda: {}
     assert plugins.add_module(broken, "runner", "mscore-plugin-runner", "0.3").status == "broken"
-    with pytest.raises(ConfigError, match="mscore-plugin-runner 0.3 is installed but broken"):
+    with pytest.raises(ConfigError, match=r"mscore-plugin-runner 0\.3 is installed but broken"):
         load_config({"policy": "runner"}, plugins=plugins)
 
 

@@ -111,7 +111,8 @@ def test_naming_another_component_starts_afresh(plugins, here):
     )
     here(
         "config.yaml",
-        "defaults: [base.yaml]\npolicy: hidden-walker\ncallbacks: {a: {use: free, x: 1}}\noptimizer: {use: adamw, eps: 1.0}",
+        "defaults: [base.yaml]\npolicy: hidden-walker\n"
+        "callbacks: {a: {use: free, x: 1}}\noptimizer: {use: adamw, eps: 1.0}",
     )
     config = load_config("config.yaml", plugins=plugins)
     assert (config.policy.use, config.policy.parameters) == ("hidden-walker", {})
