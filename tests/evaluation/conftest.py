@@ -117,6 +117,15 @@ class TinyPolicy(MinePolicy):
         return {"pi_logits": self.pi_head(latent), "vpred": self.value_head(latent)}, {"memory": [memory]}
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Training a few numbers on several threads takes a hundred times longer where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def corridor() -> CorridorEnvironment:
     Corridor.made.clear()

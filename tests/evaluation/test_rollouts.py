@@ -81,6 +81,14 @@ def test_random_states_and_modes_come_back(walker, corridor, deterministic):
     assert [module.training for module in walker.modules()] == modes
 
 
+def test_a_small_policy_plays_on_one_thread(walker, corridor):
+    torch.set_num_threads(2)
+    threads = []
+    rollout(walker, corridor, episodes=2, seed=0, progress=lambda result: threads.append(torch.get_num_threads()))
+    assert threads == [1, 1]
+    assert torch.get_num_threads() == 2
+
+
 def test_lower_precision(walker, corridor):
     assert len(rollout(walker.to(torch.bfloat16), corridor, episodes=4, seed=0)) == 4
 
