@@ -31,6 +31,8 @@ that 0 * log 0 stays 0 in entropies and divergences."""
 class ActionHead(nn.Module, ABC):
     """A distribution over an action space."""
 
+    space: gymnasium.Space[Any]
+
     @abstractmethod
     def forward(self, latent: torch.Tensor, mask: Any = None) -> Logits:
         """Latents (B, T, hiddim) to logits; ``mask`` (bool, shaped as the logits) forbids actions."""
@@ -45,7 +47,8 @@ class ActionHead(nn.Module, ABC):
             return_dict: for a Dict space, one (B, T) per key instead of their sum.
 
         Raises:
-            MscoreError: an action lies outside its space (checked where that costs no device sync).
+            MscoreError: actions do not have the space's shape, or one lies outside it (the latter is
+                checked where that costs no device sync).
         """
 
     @abstractmethod
@@ -65,6 +68,14 @@ class ActionHead(nn.Module, ABC):
     def kl_divergence(self, logits_q: Logits, logits_p: Logits) -> torch.Tensor:
         """KL(q || p) in nats: (B, T, 1), as VPT's heads shape it."""
 
+    def _refuse_shape(self, action: torch.Tensor, expected: torch.Size) -> None:
+        """Broadcasting would make wrong numbers of a forgotten or an additional dimension."""
+        if action.shape != expected:
+            raise MscoreError(
+                f"actions of shape {tuple(action.shape)} do not fit the action space {self.space}: "
+                f"expected {tuple(expected)}"
+            )
+
 
 class CategoricalHead(ActionHead):
     """Independent categorical distributions: Discrete and MultiDiscrete spaces.
@@ -81,6 +92,9 @@ class CategoricalHead(ActionHead):
     """
 
     valid: torch.Tensor | None
+    """Which entries exist, where the components differ in size."""
+    offset: torch.Tensor | None
+    """The space's ``start``, where it is not 0."""
 
     def __init__(
         self,
@@ -90,32 +104,32 @@ class CategoricalHead(ActionHead):
         nucleus_prob: float | None = None,
     ) -> None:
         super().__init__()
-        self.shape: tuple[int, ...]
-        if isinstance(space, spaces.Discrete):
-            sizes, self.shape, self.start = torch.tensor([int(space.n)]), (), int(space.start)
-        else:
-            sizes, self.shape, self.start = torch.as_tensor(space.nvec).flatten(), space.nvec.shape, 0
+        sizes = torch.as_tensor(int(space.n) if isinstance(space, spaces.Discrete) else space.nvec)
+        start = torch.as_tensor(int(space.start) if isinstance(space, spaces.Discrete) else space.start)
+        self.shape = tuple(sizes.shape)
         self.size = int(sizes.max())
+        self.sizes = sizes
         self.temperature = temperature
         self.nucleus_prob = nucleus_prob
         self.space = space
         self.linear_layer = nn.Linear(hiddim, math.prod(self.shape) * self.size)
-        valid = torch.arange(self.size) < sizes[:, None]
-        ragged = None if bool(valid.all()) else valid.reshape(*self.shape, self.size)
-        self.register_buffer("valid", ragged, persistent=False)
+        valid = torch.arange(self.size) < sizes.unsqueeze(-1)
+        self.register_buffer("valid", None if bool(valid.all()) else valid, persistent=False)
+        self.register_buffer("offset", start if bool(start.any()) else None, persistent=False)
 
     def forward(self, latent: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Latents (B, T, hiddim) to float32 log-probabilities (B, T, *shape, n)."""
-        logits = self.linear_layer(latent).unflatten(-1, (*self.shape, self.size)) / self.temperature
+        logits = self.linear_layer(latent).unflatten(-1, (*self.shape, self.size)).float() / self.temperature
         if mask is not None:
             logits = logits.masked_fill(~mask, MASKED_LOGIT)
         if self.valid is not None:
             logits = logits.masked_fill(~self.valid, PADDED_LOGIT)
-        return F.log_softmax(logits.float(), dim=-1)
+        return F.log_softmax(logits, dim=-1)
 
     def logprob(self, action: torch.Tensor, logits: torch.Tensor, return_dict: bool = False) -> torch.Tensor:
         """Log-probability of actions (B, T, *shape) of integers: (B, T)."""
-        index = action.long() - self.start if self.start else action.long()
+        self._refuse_shape(action, logits.shape[:-1])
+        index = action.long() if self.offset is None else action.long() - self.offset
         if index.device.type == "cpu":
             self._refuse_outside(index)
         chosen = logits.gather(-1, index.unsqueeze(-1)).squeeze(-1)
@@ -130,16 +144,20 @@ class CategoricalHead(ActionHead):
 
     def sample(self, logits: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
         """Actions (B, T, *shape) int64."""
+        index = self._sample_index(logits, deterministic)
+        return index if self.offset is None else index + self.offset
+
+    def _sample_index(self, logits: torch.Tensor, deterministic: bool) -> torch.Tensor:
         if deterministic:
-            return logits.argmax(-1) + self.start
+            return logits.argmax(-1)
         logits = F.log_softmax(logits, dim=-1)
         if self.nucleus_prob is None:
-            return _gumbel_argmax(logits) + self.start
+            return _gumbel_argmax(logits)
         ordered, order = logits.exp().sort(dim=-1, descending=True)
         # The sum up to the entry before: the entry that crosses the threshold is kept, and always the first.
         before = F.pad(ordered.cumsum(-1)[..., :-1], (1, 0))
         kept = ordered.log().masked_fill(before >= self.nucleus_prob, -torch.inf)
-        return order.gather(-1, _gumbel_argmax(kept).unsqueeze(-1)).squeeze(-1) + self.start
+        return order.gather(-1, _gumbel_argmax(kept).unsqueeze(-1)).squeeze(-1)
 
     def kl_divergence(self, logits_q: torch.Tensor, logits_p: torch.Tensor) -> torch.Tensor:
         """KL(q || p) in nats: (B, T, 1)."""
@@ -152,9 +170,13 @@ class CategoricalHead(ActionHead):
     def _refuse_outside(self, index: torch.Tensor) -> None:
         if index.numel() == 0:
             return
-        low, high = (int(bound) for bound in index.aminmax())
-        if low < 0 or high >= self.size:
-            wrong = (low if low < 0 else high) + self.start
+        if self.valid is None:
+            low, high = index.aminmax()
+            if low >= 0 and high < self.size:
+                return
+        outside = (index < 0) | (index >= self.sizes)
+        if outside.any():
+            wrong = (index if self.offset is None else index + self.offset)[outside][0].item()
             raise MscoreError(
                 f"an action of {wrong} lies outside the action space {self.space}: check the data's actions"
             )
@@ -184,6 +206,7 @@ class BernoulliHead(ActionHead):
 
     def logprob(self, action: torch.Tensor, logits: torch.Tensor, return_dict: bool = False) -> torch.Tensor:
         """Log-probability of actions (B, T, *shape) of 0 and 1: (B, T)."""
+        self._refuse_shape(action, logits.shape)
         if action.device.type == "cpu" and bool(((action != 0) & (action != 1)).any()):
             raise MscoreError(f"an action outside {{0, 1}} does not fit the action space {self.space}")
         target = action.to(logits.dtype)
@@ -244,6 +267,7 @@ class GaussianHead(ActionHead):
     def logprob(self, action: torch.Tensor, logits: torch.Tensor, return_dict: bool = False) -> torch.Tensor:
         """Log-density of actions (B, T, *shape): (B, T)."""
         mean, log_std = logits.unbind(-1)
+        self._refuse_shape(action, mean.shape)
         if action.device.type == "cpu" and not bool(torch.isfinite(action).all()):
             raise MscoreError("the batch's actions hold NaN or infinity: check the data")
         scaled = (action.float() - mean) * (-log_std).exp()
@@ -282,6 +306,7 @@ class DictHead(ActionHead):
         self, hiddim: int, space: spaces.Dict, temperature: float = 1.0, nucleus_prob: float | None = None
     ) -> None:
         super().__init__()
+        self.space = space
         self._module_names: dict[str, str] = {}
         for key, part in space.spaces.items():
             # A key such as "hotbar.1" or "forward" cannot name a sub-module as it is.
@@ -304,10 +329,10 @@ class DictHead(ActionHead):
         """Log-probability: (B, T), or one per key."""
         terms = {}
         for key, head in self.items():
+            if key not in action:
+                raise MscoreError(f"the batch's actions lack the key {key!r} of the action space")
             try:
                 terms[key] = head.logprob(action[key], logits[key])
-            except KeyError:
-                raise MscoreError(f"the batch's actions lack the key {key!r} of the action space") from None
             except MscoreError as error:
                 raise MscoreError(f"agent_action[{key!r}]: {error}") from None
         return terms if return_dict else sum(terms.values())

@@ -1,5 +1,7 @@
 """Gymnasium spaces as data: writing them to JSON, comparing them, and moving actions in and out."""
 
+import math
+from collections import OrderedDict
 from typing import Any
 
 import gymnasium
@@ -45,7 +47,7 @@ def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
         case spaces.Discrete():
             return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
         case spaces.MultiDiscrete():
-            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
         case spaces.MultiBinary():
             return {"type": "MultiBinary", "shape": list(space.shape)}
         case spaces.Box():
@@ -74,7 +76,7 @@ def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
         case "Discrete":
             return spaces.Discrete(description["n"], start=description["start"])
         case "MultiDiscrete":
-            return spaces.MultiDiscrete(np.array(description["nvec"]))
+            return spaces.MultiDiscrete(np.array(description["nvec"]), start=np.array(description["start"]))
         case "MultiBinary":
             shape = description["shape"]
             return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
@@ -84,7 +86,8 @@ def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
             high = np.broadcast_to(np.array(description["high"], dtype=dtype), shape)
             return spaces.Box(low, high, shape, dtype.type)
         case "Dict":
-            return spaces.Dict({key: restore(value) for key, value in description["spaces"].items()})
+            parts = {key: restore(value) for key, value in description["spaces"].items()}
+            return spaces.Dict(OrderedDict(parts))  # a plain dict would be sorted, and heads sample in order
         case "Tuple":
             return spaces.Tuple([restore(value) for value in description["spaces"]])
         case "Text":
@@ -93,8 +96,19 @@ def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
 
 
 def _bound(values: Any) -> Any:
-    """One number where all bounds are equal, so that a picture's space stays one line."""
-    return values.flat[0].item() if values.size and (values == values.flat[0]).all() else values.tolist()
+    """One number where all bounds are equal, so that a picture's space stays one line.
+
+    Infinity is written as text (``"-inf"``), which numpy reads back: JSON has no number for it.
+    """
+    if values.size and (values == values.flat[0]).all():
+        values = values.flat[0]
+    return _infinities_as_text(values.tolist())
+
+
+def _infinities_as_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_infinities_as_text(item) for item in value]
+    return str(value) if value in (math.inf, -math.inf) else value
 
 
 def batch_observation(observation: Any, device: torch.device) -> dict[str, Any]:
