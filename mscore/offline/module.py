@@ -138,7 +138,7 @@ class MineLightning(pl.LightningModule):
             # There is no device to wait for here, so a bad loss is caught before it reaches the weights.
             self._refuse(blame(metrics.names, stacked.tolist(), where))
         self._windows[step_name].add(metrics, stacked, where, _row_count(batch) if step_name == "val" else 1.0)
-        return {"loss": loss, **metrics.numbers, **dict(zip(metrics.names, stacked, strict=False))}
+        return {"loss": loss, **metrics.numbers, **dict(zip(metrics.names, metrics.tensors, strict=True))}
 
     def _evaluate(
         self, label: str, objective: ObjectiveCallback, batch: Batch, batch_idx: int, step_name: str, latents: Any
@@ -206,6 +206,19 @@ class MineLightning(pl.LightningModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Read episodes and timestamps while they are still on the host."""
         return Continuity.attach(batch)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch's tensors; Lightning's own way visits every string of the lists as well."""
+        if not isinstance(batch, dict):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return {key: _moved(value, device) for key, value in batch.items()}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the one that Lightning sets around every hook skips torch's bookkeeping."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
         """Find out which metrics are monitored, and restore the random states of a resumed fit."""
@@ -334,6 +347,20 @@ class MineLightning(pl.LightningModule):
             for label, objective in self.callbacks.items()
             if hasattr(objective, "state_dict") and not isinstance(objective, nn.Module)
         ]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        # Names and text come as lists of B strings, or of B lists of T strings.
+        sample = value
+        while isinstance(sample, list | tuple) and sample:
+            sample = sample[0]
+        return value if isinstance(sample, str) else type(value)(_moved(item, device) for item in value)
+    return value
 
 
 def _row_count(batch: Batch) -> torch.Tensor | float:
