@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -161,7 +162,8 @@ class EMA(Callback):
             self._put_back()
             raise
         self._trained = {name: trained[id(tensor)] for name, tensor in live.items() if id(tensor) in trained}
-        self._view = module.register_state_dict_post_hook(self._show_trained_weights)  # type: ignore[no-untyped-call]
+        hook = partial(self._show_trained_weights)  # torch marks a hook by an attribute, which methods do not take
+        self._view = module.register_state_dict_post_hook(hook)  # type: ignore[no-untyped-call]
 
     def _put_back(self) -> None:
         """Give the model its trained weights, if it does not have them."""
@@ -223,6 +225,11 @@ class EMA(Callback):
         """Apply this callback's settings, over those that an optimizer's state may have brought along."""
         for optimizer in self._optimizers:
             optimizer.decay, optimizer.every_n_steps = self.decay, self.every_n_steps
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start an average that has not started: from here on, forward passes change buffers."""
+        for optimizer in self._optimizers:
+            optimizer.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn if the average still consists of the weights that it started from."""

@@ -109,8 +109,7 @@ class EMAOptimizer(Optimizer):
             return grad_scaler.step(self, **({} if closure is None else {"closure": closure}), **kwargs)
         if self._exchange is not None:
             raise RuntimeError("the averaged weights are in place: swap the trained weights back before a step")
-        if self.rebuild_ema_params:
-            self._build()
+        self.start()
         if self._offload is not None:
             self._offload.before_weights_change()
         loss = self.optimizer.step(closure, **kwargs)
@@ -119,10 +118,14 @@ class EMAOptimizer(Optimizer):
         self.current_step += 1
         return loss
 
-    def update(self) -> None:
-        """Move the averages towards the current weights, now."""
+    def start(self) -> None:
+        """Start the averages of what has none yet, from the weights as they are; steps do so by themselves."""
         if self.rebuild_ema_params:
             self._build()
+
+    def update(self) -> None:
+        """Move the averages towards the current weights, now."""
+        self.start()
         buffers = self._live_buffers() if self._buffers else []
         if self._offload is not None:
             self._offload.start(self._parameters, buffers, self.decay)
@@ -144,7 +147,7 @@ class EMAOptimizer(Optimizer):
         Args:
             buffers: the buffers.
             averages: averages by the ``id`` of the live tensor, copied now; what is not named starts from its
-                own weights. None leaves the start to the first step.
+                own weights. None leaves the start to :meth:`start`.
         """
         self._buffers, self.ema_buffers = list(buffers), ()
         self.rebuild_ema_params = True
