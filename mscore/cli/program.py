@@ -44,8 +44,9 @@ def run_program(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        _say("stopped by Ctrl-C")
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click turns an interrupt into its own exception, which has the notes on its cause.
+        _say("\n".join(["stopped by Ctrl-C", *_notes(error.__cause__ or error)]))
         return STOPPED
     except BrokenPipeError:
         # The reader has gone (`mscore plugins | head`); nothing is left to flush on the way out.
@@ -96,14 +97,14 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _place(error: Exception) -> str:
-    """Where an exception came from: the innermost line of a plugin, else of mscore, else of anything."""
-    from mscore.plugins import installed_plugins
+    """Where an exception came from: the innermost line of a plugin, else of anything."""
+    from mscore.plugins import CORE, installed_plugins
 
     frames = traceback.extract_tb(error.__traceback__)
     packages = [
         (plugin.label, os.path.dirname(file))
-        for plugin in reversed(installed_plugins().loaded)
-        if (file := getattr(plugin.module, "__file__", None))
+        for plugin in installed_plugins().loaded
+        if plugin.name != CORE and (file := getattr(plugin.module, "__file__", None))
     ]
     for label, folder in packages:
         for frame in reversed(frames):

@@ -39,9 +39,11 @@ def run(arguments: tuple[str, ...], resume: str | None, dry_run: bool) -> None:
 
 
 def _train(source: str | None, overrides: Sequence[str], resume: str | None) -> None:
+    from mscore.cli.quiet import quiet_lightning
     from mscore.runs.training import prepare, run_in
 
     directory, config = prepare(source, overrides, resume=resume)
+    quiet_lightning()
     if is_rank_zero():
         _announce(config, directory)
     report = run_in(directory, config).report
@@ -65,12 +67,14 @@ def _announce(config: "RunConfig", directory: Path | None) -> None:
 
 
 def _rehearse(source: str, overrides: Sequence[str]) -> None:
+    from mscore.cli.quiet import quiet_lightning
     from mscore.cli.summary import print_rehearsal
     from mscore.config import load_config
     from mscore.runs.rehearsal import rehearse
     from mscore.runs.training import check
 
     config = check(load_config(source, overrides))
+    quiet_lightning()
     if is_rank_zero():
         _announce(config, None)
     for name, rehearsal in rehearse(config):

@@ -1,6 +1,5 @@
 """What the listings print: tables for people, JSON for programs."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,6 +7,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from mscore.runs import strict_json
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
@@ -28,4 +29,4 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(strict_json.dumps(value))

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import Any
@@ -19,6 +19,9 @@ from mscore.config.signatures import MISSING, Parameter, signature_of
 
 INJECTED = frozenset({"observation_space", "action_space", "environment_factory", "run"})
 """Parameters that the core supplies to any constructor that names them."""
+
+OUTPUT_FOLDERS = frozenset({"dirpath", "save_dir"})
+"""Parameters of callbacks and loggers that say where they write; a run's directory unless a config says."""
 
 HIDDEN_ATTRIBUTE = "mscore_hidden_parameters"
 """A component's attribute: names of parameters that a config cannot set."""
@@ -155,7 +158,11 @@ def component_schema(target: Any, kind: str | None = None) -> Schema:
     hidden = frozenset(getattr(target, HIDDEN_ATTRIBUTE, ()))
     return Schema(
         target=target,
-        parameters=tuple(one for one in parameters if one.name not in supplied | hidden),
+        parameters=tuple(
+            replace(one, required=False) if kind in ("callback", "logger") and one.name in OUTPUT_FOLDERS else one
+            for one in parameters
+            if one.name not in supplied | hidden
+        ),
         supplied=tuple(one for one in parameters if one.name in supplied),
         hidden=hidden,
         accepts_anything=signature.accepts_anything,

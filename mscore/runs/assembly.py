@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from mscore.components import find
 from mscore.config import RunConfig, Selection, build, component_schema
+from mscore.config.schema import OUTPUT_FOLDERS
 from mscore.contracts.environment import Environment
 from mscore.contracts.policy import MinePolicy
 from mscore.contracts.trainer import Run
@@ -24,9 +25,6 @@ from mscore.runs.weights import RECORD_KEY, apply_weights, read_weights
 
 PREVIOUS = "previous"
 """What ``init_from`` says in a stage that goes on with the policy of the stage before."""
-
-_OUTPUT_FOLDERS = ("dirpath", "save_dir")
-"""Parameters of callbacks and loggers that say where they write (Lightning's names)."""
 
 
 def check_surroundings(config: RunConfig) -> None:
@@ -138,7 +136,7 @@ def _in_directory(selection: Selection, directory: Path, default: Path) -> Selec
     if selection.kind == "logger":
         parameters = {**_logger_defaults(selection.use.rpartition("/")[2], directory), **parameters}
     for name in component_schema(target, selection.kind).names:
-        if name in _OUTPUT_FOLDERS:
+        if name in OUTPUT_FOLDERS:
             given = parameters.get(name)
             parameters[name] = str(default if given is None else directory / Path(given).expanduser())
     return Selection(selection.kind, selection.label, selection.use, parameters, selection.path, selection.origin)

@@ -1,6 +1,5 @@
 """Letting a run's policy act in the environment of the run's config, and writing down how it went."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mscore.config import RunConfig, build, load_config
+from mscore.config import build
 from mscore.contracts.environment import Environment
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
 from mscore.evaluation import Evaluated, evaluate
 from mscore.runs import directory as layout
-from mscore.runs.loading import rebuild_policy
+from mscore.runs import strict_json
+from mscore.runs.loading import check_plugins, rebuild_policy, recorded_selection
 from mscore.runs.provenance import now
 from mscore.runs.weights import Weights, apply_weights, read_weights
 
@@ -81,9 +81,9 @@ def evaluate_run(
         MscoreError: the run's config names no environment, or there is no policy to load.
     """
     directory = layout.find_run(run_directory)
-    environment = _environment(load_config(directory / layout.CONFIG_FILE), directory)
     weights = read_weights(directory, averaged)
     assert weights is not None  # find_run has seen that it is a run
+    environment = _environment(weights, directory)
     policy = _acting(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = directory / EVALUATIONS / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder.mkdir(parents=True)
@@ -98,7 +98,7 @@ def evaluate_run(
     )
     seconds = time.perf_counter() - began
     evaluation = RunEvaluation(folder, result, weights.averaged, weights.source, seconds, settings)
-    layout.write_file(folder / "evaluation.json", json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    layout.write_file(folder / "evaluation.json", strict_json.dumps(evaluation.to_dict()) + "\n")
     return evaluation
 
 
@@ -108,12 +108,13 @@ def _acting(weights: Weights, device: str) -> MinePolicy:
     return policy.to(device).eval()
 
 
-def _environment(config: RunConfig, directory: Path) -> Environment:
-    last = config.stages[-1].config if config.stages else config
-    if last.environment is None:
+def _environment(weights: Weights, directory: Path) -> Environment:
+    if weights.config.get("environment") is None:
         raise MscoreError(
             f"the config of {layout.shown(directory)} names no environment; train with the section `environment:`, "
             "or evaluate in Python with mscore.evaluation.evaluate"
         )
-    environment: Environment = build(last.environment)
+    # What else the run used to train is not needed to watch it.
+    check_plugins(weights, "policy", "environment")
+    environment: Environment = build(recorded_selection(weights, "environment"))
     return environment

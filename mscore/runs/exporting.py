@@ -1,11 +1,11 @@
 """A policy for others: its weights as safetensors, and a description that JSON can hold."""
 
-import json
 from pathlib import Path
 
 from mscore.errors import MscoreError
 from mscore.runs import directory as layout
-from mscore.runs.loading import policy_plugins, rebuild_policy
+from mscore.runs import strict_json
+from mscore.runs.loading import plugins_for, rebuild_policy
 from mscore.runs.provenance import versions
 from mscore.runs.weights import EXPORT_FILE, WEIGHTS_FILE, apply_weights, read_weights
 
@@ -46,16 +46,16 @@ def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "policy": weights.policy,
+        "policy": weights.config["policy"],
         "observation_space": weights.record.get("observation_space"),
         "action_space": weights.record.get("action_space"),
         "weights": "averaged" if weights.averaged else "trained",
         "step": weights.step,
-        "plugins": policy_plugins(weights.record.get("plugins", [])),
+        "plugins": plugins_for(weights.record.get("plugins", []), "policy"),
         "versions": versions(),
     }
     target.mkdir(parents=True, exist_ok=True)
     # Tied tensors share memory, which safetensors refuses; each is written by itself.
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.state.items()}, target / WEIGHTS_FILE)
-    layout.write_file(target / EXPORT_FILE, json.dumps(description, indent=2) + "\n")
+    layout.write_file(target / EXPORT_FILE, strict_json.dumps(description) + "\n")
     return target

@@ -44,21 +44,35 @@ def rebuild_policy(weights: Weights) -> MinePolicy:
     Raises:
         MscoreError: nothing is recorded, or a plugin that it needs is missing.
     """
-    if weights.policy is None:
-        raise MscoreError(
-            f"{weights.source} does not say how its policy is built (it was not written by `mscore run`): build "
-            "the policy yourself and load the tensors under 'mine_policy.' of its 'state_dict'"
-        )
-    parameters = dict(weights.policy)
-    use = parameters.pop("use")
-    compare(
-        {"plugins": policy_plugins(weights.record.get("plugins", []))}, doing=f"load the policy of {weights.source}"
-    )
-    policy: MinePolicy = build(
-        Selection("policy", "policy", use, parameters, "policy", weights.source),
-        injected=recorded_spaces(weights.record),
-    )
+    check_plugins(weights, "policy")
+    policy: MinePolicy = build(recorded_selection(weights, "policy"), injected=recorded_spaces(weights.record))
     return policy
+
+
+def recorded_selection(weights: Weights, section: str) -> Selection:
+    """The component that a section of the recorded config chooses; its section's name is its kind.
+
+    Raises:
+        MscoreError: nothing is recorded there.
+    """
+    chosen = weights.config.get(section)
+    if not isinstance(chosen, dict) or "use" not in chosen:
+        raise MscoreError(
+            f"{weights.source} does not say how its {section} is built (it was not written by `mscore run`): build "
+            "it yourself; the policy's tensors are under 'mine_policy.' of the checkpoint's 'state_dict'"
+        )
+    parameters = {name: value for name, value in chosen.items() if name != "use"}
+    return Selection(section, section, chosen["use"], parameters, section, weights.source)
+
+
+def check_plugins(weights: Weights, *sections: str) -> None:
+    """Check that the plugins are there which sections of the recorded config need.
+
+    Raises:
+        MscoreError: with the ``pip`` line for one that is missing.
+    """
+    needed = plugins_for(weights.record.get("plugins", []), *sections)
+    compare({"plugins": needed}, doing=f"use {weights.source}")
 
 
 def recorded_spaces(record: dict[str, Any]) -> dict[str, Any]:
@@ -67,10 +81,8 @@ def recorded_spaces(record: dict[str, Any]) -> dict[str, Any]:
     return {name: restore(record[name]) for name in names if record.get(name) is not None}
 
 
-def policy_plugins(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a run's plugins those that its policy needs."""
+def plugins_for(records: list[dict[str, Any]], *sections: str) -> list[dict[str, Any]]:
+    """Of a run's plugins those that provide a component in one of these sections."""
     return [
-        record
-        for record in records
-        if any(path == "policy" or path.startswith("policy.") for path in record.get("used_for", []))
+        record for record in records if any(path.partition(".")[0] in sections for path in record.get("used_for", []))
     ]

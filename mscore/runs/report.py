@@ -1,7 +1,6 @@
 """What a run has to say at its end: what was learned, where everything is, what to type next."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from mscore.contracts.averaging import averaged_twin
 from mscore.evaluation.callback import HISTORY_FILE, read_history
 from mscore.runs import directory as layout
+from mscore.runs import strict_json
 
 REPORT_DATA = "report.json"
 METRICS_FILE = "metrics.csv"
@@ -64,7 +64,7 @@ class Report:
     def write(self) -> None:
         """Write both files into the run's directory."""
         layout.write_file(self.directory / layout.REPORT_FILE, self.to_markdown())
-        layout.write_file(self.directory / REPORT_DATA, json.dumps(self.to_dict(), indent=2) + "\n")
+        layout.write_file(self.directory / REPORT_DATA, strict_json.dumps(self.to_dict()) + "\n")
 
 
 def make_report(directory: Path) -> Report:

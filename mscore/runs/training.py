@@ -1,7 +1,6 @@
 """A run from its config to its report: check, build, train, and leave a directory that says everything."""
 
 import dataclasses
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from mscore.config import RunConfig, check_parameters, load_config
 from mscore.errors import Interrupted
 from mscore.runs import directory as layout
 from mscore.runs.ranks import is_rank_zero
+from mscore.runs.record import FINISHED, RunRecord
 from mscore.runs.resuming import load_resumed
 
 if TYPE_CHECKING:
@@ -88,9 +88,29 @@ def check(config: RunConfig) -> RunConfig:
 
 
 def run_in(directory: Path, config: RunConfig) -> RunResult:
-    """Train a checked config in a run's directory, from its last checkpoint where there is one."""
+    """Train a checked config in a run's directory, from its last checkpoint where there is one.
+
+    Whatever ends it before its time is raised with a line that says how to go on.
+    """
+    try:
+        report = _run_recorded(directory, config)
+    except Interrupted as caught:
+        raise Interrupted(f"{caught}; {_how_to_go_on(directory)}") from caught
+    except BaseException as caught:
+        caught.add_note(_how_to_go_on(directory))
+        raise
+    return RunResult(directory, report)
+
+
+def _how_to_go_on(directory: Path) -> str:
+    saved = any(layout.last_checkpoint(one) for one in [directory, *layout.stage_directories(directory)])
+    run = layout.shown(directory)
+    return f"to go on: mscore run --resume {run}" if saved else f"the run's directory is {run}; nothing was saved yet"
+
+
+def _run_recorded(directory: Path, config: RunConfig) -> "Report | None":
+    """Train a run or its stages, and write down what it is made of and how it ended."""
     from mscore.runs.provenance import plugin_records
-    from mscore.runs.record import RunRecord
     from mscore.runs.report import make_report
 
     record = RunRecord(directory, config, plugin_records(config))
@@ -102,34 +122,26 @@ def run_in(directory: Path, config: RunConfig) -> RunResult:
             _run_stages(directory, config)
         else:
             _train(directory, config, record.plugins)
-    except Interrupted as caught:
-        error = caught
-        top = Path(os.environ.get(layout.DIRECTORY_VARIABLE, directory))
-        if directory == top:
-            raise Interrupted(f"{caught}; to go on: mscore run --resume {layout.shown(top)}") from caught
-        raise
     except BaseException as caught:
         error = caught
-        if not config.stages:
-            caught.add_note(f"the run's directory is {layout.shown(directory)}")
         raise
     finally:
         if is_rank_zero():
             record.end(error)
     if not is_rank_zero():
-        return RunResult(directory, None)
+        return None
     report = make_report(directory)
     report.write()
-    return RunResult(directory, report)
+    return report
 
 
 def _run_stages(directory: Path, config: RunConfig) -> None:
     previous: Path | None = None
     for number, stage in enumerate(config.stages, start=1):
         child = directory / layout.STAGES / f"{number}-{stage.name}"
-        if layout.read_record(child).get("status") != "finished":
+        if layout.read_record(child).get("status") != FINISHED:
             child.mkdir(parents=True, exist_ok=True)
-            run_in(child, _handed_on(stage.config, previous))
+            _run_recorded(child, _handed_on(stage.config, previous))
         previous = child
 
 

@@ -38,8 +38,8 @@ class Weights:
     source: str
     """Where they were found, for messages."""
     averaged: bool
-    policy: dict[str, Any] | None = None
-    """The policy's section of the resolved config; None where nothing says how the policy was built."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The resolved config's sections, or the policy's alone; empty where nothing says how it was built."""
     record: dict[str, Any] = field(default_factory=dict)
     """``versions``, ``plugins``, ``observation_space`` and ``action_space``, as far as recorded."""
     step: int | None = None
@@ -144,16 +144,16 @@ def _from_checkpoint(path: Path, averaged: bool | None) -> Weights:
             "not begun to average"
         )
     taken = {**state, **average} if averaged is not False else state
-    hyperparameters = checkpoint.get("hyper_parameters") or {}
-    policy = hyperparameters.get("policy")
+    hyperparameters = dict(checkpoint.get("hyper_parameters") or {})
+    record = hyperparameters.pop(RECORD_KEY, {})
     return Weights(
         state={
             name.removeprefix(POLICY_PREFIX): tensor for name, tensor in taken.items() if name.startswith(POLICY_PREFIX)
         },
         source=layout.shown(path),
         averaged=is_twin or (averaged is not False and bool(average)),
-        policy=policy if isinstance(policy, dict) else None,
-        record=hyperparameters.get(RECORD_KEY) or {},
+        config=hyperparameters,
+        record=record,
         step=checkpoint.get("global_step"),
     )
 
@@ -170,9 +170,8 @@ def _from_export(path: Path, averaged: bool | None) -> Weights:
         state = load_file(path / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
         raise MscoreError(f"{path / WEIGHTS_FILE} cannot be read: {_first_line(error)}") from error
-    return Weights(
-        state, layout.shown(path), is_averaged, description.get("policy"), description, description.get("step")
-    )
+    config = {"policy": description["policy"]}
+    return Weights(state, layout.shown(path), is_averaged, config, description, description.get("step"))
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,23 +1,27 @@
 import os
 import signal
+from pathlib import Path
 
 import lightning.pytorch as pl
 
 
 class Saboteur(pl.Callback):
-    """Lets a run go wrong.
+    """Lets a run go wrong once.
 
     Args:
         step: when.
-        how: ``raise``, ``terminate`` (SIGTERM) or ``interrupt`` (Ctrl-C, twice).
+        how: ``raise``, ``terminate`` (SIGTERM), ``interrupt`` (Ctrl-C) or ``kill``.
+        marker: file that is made then; while it exists nothing more goes wrong.
     """
 
-    def __init__(self, step: int, how: str = "raise"):
-        self.step, self.how = step, how
+    def __init__(self, step: int, how: str = "raise", marker: str = "sabotaged"):
+        self.step, self.how, self.marker = step, how, Path(marker)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.global_step != self.step:
+        if trainer.global_step != self.step or self.marker.exists():
             return
+        self.marker.touch()
         if self.how == "raise":
             raise ZeroDivisionError("sabotage")
-        os.kill(os.getpid(), signal.SIGTERM if self.how == "terminate" else signal.SIGINT)
+        number = {"terminate": signal.SIGTERM, "interrupt": signal.SIGINT, "kill": signal.SIGKILL}[self.how]
+        os.kill(os.getpid(), number)
