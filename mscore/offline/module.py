@@ -263,8 +263,12 @@ class MineLightning(pl.LightningModule):
         """Log the validation's means over all rows that have a valid frame."""
         if not len(self._windows["val"]):
             return
-        for name, value in means(self._sums_of_all_ranks("val")).items():
-            self.log(name, value, prog_bar=name == "val/loss", batch_size=1)
+        values = means(self._sums_of_all_ranks("val"))
+        for name, value in values.items():
+            self.log(name, value, logger=False, prog_bar=name == "val/loss", batch_size=1)
+        if not self.trainer.sanity_checking:
+            for logger in self.loggers:
+                logger.log_metrics(values, step=self.global_step)
 
     def _sums_of_all_ranks(self, step_name: str) -> dict[str, tuple[float, float]]:
         sums = self._windows[step_name].sums()
@@ -287,22 +291,15 @@ class MineLightning(pl.LightningModule):
             optimizer = self._make_optimizer(parameters)
         else:
             optimizer = adamw(parameters, self.learning_rate, self.weight_decay)
-        if self._scales_and_clips():
-            for group in optimizer.param_groups:
-                if group.get("fused"):
-                    group["fused"] = False
+        if self._trainer is not None and self.trainer.gradient_clip_val:
+            # A fused kernel may unscale gradients itself, too late for clipping, so Lightning refuses the
+            # two together. Without this mark they are unscaled before they are clipped, fused or not.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = (self._make_scheduler or self._warmup)(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _warmup(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
         return linear_warmup(optimizer, self.warmup_steps)
-
-    def _scales_and_clips(self) -> bool:
-        """True if gradients are both scaled (float16) and clipped, which fused kernels cannot do."""
-        trainer = self._trainer
-        if trainer is None or not trainer.gradient_clip_val:
-            return False
-        return getattr(trainer.precision_plugin, "scaler", None) is not None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep every rank's memory and random states in a full checkpoint; refuse to save bad weights."""
