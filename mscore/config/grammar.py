@@ -190,11 +190,15 @@ class _Grammar:
                 hint = f", such as `{labels[0]}: {{}}`"
             self.report(section, f"found {found(labels)}, expected labels with their parameters{hint}")
             return ()
-        selections = [
-            self.selection(PLURAL[section], str(label), value, child(section, str(label)), implied=str(label))
-            for label, value in labels.items()
-            if value is not None
-        ]
+        selections = []
+        for label, value in labels.items():
+            path = child(section, str(label))
+            if not isinstance(label, str):
+                self.report(path, f"found the label {found(label)}, a label is text: quote it")
+            elif isinstance(value, Mapping) and "use" in value and not _COMPONENT.fullmatch(label):
+                self.report(path, f"found the label {label!r}, expected letters, digits, - and _")
+            elif value is not None:
+                selections.append(self.selection(PLURAL[section], label, value, path, implied=label))
         return tuple(selection for selection in selections if selection is not None)
 
     def selection(self, kind: str, label: str, value: Any, path: str, implied: str | None) -> Selection | None:

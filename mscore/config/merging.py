@@ -81,12 +81,15 @@ def _merge_labels(base: Any, over: Any, section: str, report: Report) -> Any:
     result = dict(base) if isinstance(base, Mapping) else {}
     for label, value in over.items():
         if value is None and label not in result:
-            present = [one for one, component in result.items() if component is not None]
+            present = [str(one) for one, component in result.items() if component is not None]
             report(
-                child(section, label),
+                child(section, str(label)),
                 f"null removes a component, and none has this label (there are: {', '.join(present) or 'none'})."
                 f"{did_you_mean(label, present)} To add one with its defaults write {label}: {{}}",
             )
+        if label in result and result[label] is None:
+            # Removed below and added again here: it comes last, as any label that is added.
+            del result[label]
         result[label] = _merge_component(result.get(label), value, implied=label)
     return result
 

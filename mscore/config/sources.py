@@ -147,6 +147,9 @@ def _unwrapped(source: Mapping[str, Any]) -> Mapping[str, Any]:
 def _plain(value: Any, path: str, problems: list[str]) -> Any:
     """A mapping from Python as a YAML file would give it; also a copy, so that the caller's stays as it is."""
     if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (bool, int, float, str):
+                problems.append(f"config: {path}: a key must be text or a number, found {found(key)}")
         return {key: _plain(item, child(path, str(key)), problems) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, child(path, index), problems) for index, item in enumerate(value)]

@@ -1,6 +1,7 @@
 """Pass one: sections, labels, names and settings."""
 
 import json
+import pickle
 
 import pytest
 
@@ -77,6 +78,7 @@ def test_a_resolved_config_makes_the_same_config_again(load, plugins, here):
     assert load_config(config.resolved, plugins=plugins) == config
     here("stored.yaml", config.to_yaml())
     assert load_config("stored.yaml", plugins=plugins) == config
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 def test_text_stays_text_through_yaml(load, plugins, here):
@@ -171,6 +173,14 @@ def test_a_component_name_must_be_text(problems):
     ]
 
 
+def test_labels_are_text_that_a_path_can_hold(problems):
+    assert problems("policy: walker\ncallbacks: {2: ema, true: {}}\nobjectives: {a.b: bc}", parameters=False) == [
+        "config.yaml:3: objectives.a.b: found the label 'a.b', expected letters, digits, - and _",
+        "config.yaml:2: callbacks.2: found the label 2 (integer), a label is text: quote it",
+        "config.yaml:2: callbacks.True: found the label true (boolean), a label is text: quote it",
+    ]
+
+
 def test_a_broken_plugin_is_named_when_it_is_needed(plugins, here):
     import types
 
@@ -194,3 +204,6 @@ def test_a_mapping_holds_plain_values_only(plugins):
     with pytest.raises(ConfigError) as caught:
         load_config({"policy": {"use": "walker", "weights": object()}}, plugins=plugins)
     assert caught.value.problems == ["config: policy.weights: found an object, a config holds plain values only"]
+    with pytest.raises(ConfigError) as caught:
+        load_config({"policy": {"use": "walker", None: 1}}, plugins=plugins)
+    assert caught.value.problems == ["config: policy: a key must be text or a number, found null"]

@@ -104,6 +104,14 @@ def test_includes_are_relative_to_their_file_and_own_content_wins(plugins, here)
     assert "defaults" not in config.resolved
 
 
+def test_a_label_that_is_removed_and_added_again_comes_last(plugins, here):
+    here("one.yaml", "policy: walker\nobjectives: {bc: {weight: 2.0}, kl: {}}")
+    here("two.yaml", "defaults: [one.yaml]\nobjectives: {bc: null}")
+    here("config.yaml", "defaults: [two.yaml]\nobjectives: {bc: {}}")
+    objectives = load_config("config.yaml", plugins=plugins).objectives
+    assert [(objective.label, objective.parameters) for objective in objectives] == [("kl", {}), ("bc", {})]
+
+
 def test_naming_another_component_starts_afresh(plugins, here):
     here(
         "base.yaml",
