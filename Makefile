@@ -1,0 +1,54 @@
+# `make demo` and `make test` do all the set-up; `make help` lists the rest.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+PACKAGES := . $(sort $(wildcard plugins/*))
+SOURCES := mscore tests $(wildcard plugins/*/mscore_plugin_*) $(wildcard plugins/*/tests)
+TYPED := mscore $(wildcard plugins/*/mscore_plugin_*)
+DEMO := unlock-pickup
+
+.PHONY: help install demo test test-slow lint format benchmark docs clean
+
+help:
+	@echo 'make install    make $(VENV) with every package editable, at the versions of constraints.txt'
+	@echo 'make demo       record demonstrations, train on them, evaluate (a few minutes)'
+	@echo 'make test       lint, types and the test suite'
+	@echo 'make test-slow  fresh environments, matrices, kills by the dozen'
+	@echo 'make lint       ruff and mypy;  make format: let ruff format'
+	@echo 'make benchmark  print the ratios of tests/benchmarks'
+
+install: $(INSTALLED)
+
+# torch comes first and by its version: what other packages would choose can be gigabytes of CUDA libraries.
+$(INSTALLED): constraints.txt requirements-dev.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation \
+		--requirement requirements-dev.txt $(foreach package,$(PACKAGES),--editable ./$(package))
+	touch $@
+
+demo: install
+	$(BIN)/mscore run $(DEMO)
+	$(BIN)/mscore evaluate runs/$(DEMO)/latest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+benchmark: install
+	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
