@@ -17,6 +17,7 @@ import mscore
 from mscore.cli.commands import LazyGroup
 from mscore.cli.options import TRACEBACK_VARIABLE, process_options
 from mscore.errors import ConfigError, Interrupted, MscoreError, PluginError
+from mscore.runs.ranks import is_rank_zero
 
 FAILED, MISTAKE, INTERRUPTED, STOPPED = 1, 2, 75, 130
 
@@ -55,10 +56,12 @@ def run_program(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         _say("\n".join(error.problems))
         return MISTAKE
+    except Interrupted as error:
+        if is_rank_zero():  # the further ranks were stopped with it
+            _say_mistake(error)
+        return INTERRUPTED
     except MscoreError as error:
         _say_mistake(error)
-        if isinstance(error, Interrupted):
-            return INTERRUPTED
         return MISTAKE if isinstance(error, PluginError) else FAILED
     except Exception as error:
         _say_unforeseen(error)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         MscoreError: the file is damaged, is no checkpoint, or holds other objects.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Mapped, so that taking the policy's tensors does not read the optimizer's.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise MscoreError(
             f"{path} holds more than tensors and plain values, or is damaged; such files are not read, as they "
