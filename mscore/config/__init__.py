@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mscore.config.building import build as build
     from mscore.config.building import build_arguments as build_arguments
-    from mscore.config.grammar import load_config as load_config
+    from mscore.config.loading import load_config as load_config
     from mscore.config.model import Evaluation as Evaluation
     from mscore.config.model import RunConfig as RunConfig
     from mscore.config.model import Selection as Selection
@@ -30,7 +30,7 @@ _LAZY = {
     "build_arguments": "building",
     "check_parameters": "validation",
     "component_schema": "schema",
-    "load_config": "grammar",
+    "load_config": "loading",
 }
 
 __all__ = sorted(_LAZY)

@@ -1,17 +1,15 @@
-"""Pass one: sections to selections. Names and shape are checked, nothing heavy is imported."""
+"""The grammar: sections to selections. Names and shape are checked, nothing heavy is imported."""
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mscore.config.interpolation import resolve
-from mscore.config.merging import PLURAL, SINGULAR, Tree, apply_overrides, merge_config
+from mscore.config.merging import PLURAL, SINGULAR, Tree
 from mscore.config.messages import Origins, a, child, found
-from mscore.config.model import Evaluation, RunConfig, Selection, Stage
-from mscore.config.sources import Draft, read_source
-from mscore.errors import ConfigError, PluginError, did_you_mean
+from mscore.config.model import Evaluation, RunConfig, Selection
+from mscore.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from mscore.plugins import PluginSet
@@ -28,99 +26,16 @@ _LARGEST_SEED = 2**32 - 1
 _REGISTERED_ONLY = "a config names registered components only (`mscore plugins` lists them)"
 
 
-def load_config(
-    source: str | Path | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    plugins: "PluginSet | None" = None,
-) -> RunConfig:
-    """Read a config and check its names and shape.
+class Grammar:
+    """Reads one composed config, collecting every problem.
 
     Args:
-        source: a YAML file, a recipe's name, or a mapping.
-        overrides: ``dotted.path=value`` each, as on the command line.
-        plugins: where components are looked up; None means the installed ones.
-
-    Raises:
-        ConfigError: with every mistake, one line each.
+        tree: the config, included files and overrides laid over one another, without ``stages``.
+        origins: where its values were written.
+        plugins: where components are looked up.
+        staged: it is the common part of stages, which may complete it.
+        first: no stage comes before it.
     """
-    draft = read_source(source, plugins)
-    problems = draft.problems
-    tree = apply_overrides(draft.tree, list(overrides), draft.places, problems)
-    partials = tree.pop("stages", None) or []
-    common = _Grammar(tree, Origins(draft.places, draft.source), plugins, bool(partials))
-    config = common.read(draft.name)
-    problems += common.problems
-    stages = _read_stages(partials, tree, draft, plugins, problems)
-    # A mistake in the common part is found again in each stage, and said once.
-    problems = list(dict.fromkeys(problems))
-    if problems:
-        raise ConfigError(problems)
-    if stages:
-        config = _with_stages(config, stages)
-    assert config is not None
-    return config
-
-
-def _read_stages(
-    partials: Any, common: Tree, draft: Draft, plugins: "PluginSet | None", problems: list[str]
-) -> list[Stage]:
-    top = Origins(draft.places, draft.source)
-    if not isinstance(partials, list):
-        problems.append(top.line("stages", f"found {found(partials)}, expected a list of partial configs"))
-        return []
-    stages: list[Stage] = []
-    for index, partial in enumerate(partials):
-        path = child("stages", index)
-        if not isinstance(partial, Mapping):
-            problems.append(top.line(path, f"found {found(partial)}, expected sections that differ"))
-            continue
-        origins = Origins(draft.places, draft.source, index)
-        lines: list[str] = []
-        for key in ("stages", "defaults"):
-            if key in partial:
-                lines.append(origins.line(key, "a stage has no stages or defaults of its own"))
-        own = {key: value for key, value in partial.items() if key not in ("stages", "defaults")}
-        tree = merge_config(
-            {key: value for key, value in common.items() if key != "name"},
-            own,
-            lambda path, text, origins=origins, lines=lines: lines.append(origins.line(path, text)),  # type: ignore[misc]
-        )
-        grammar = _Grammar(tree, origins, plugins, staged=False, first=index == 0)
-        config = grammar.read(f"stage{index + 1}")
-        problems += lines + grammar.problems
-        if config is None:
-            continue
-        if config.name in [stage.name for stage in stages]:
-            problems.append(origins.line("name", f"{config.name!r} is the name of an earlier stage"))
-        stages.append(Stage(config.name, config))
-    return stages
-
-
-def _with_stages(config: RunConfig | None, stages: list[Stage]) -> RunConfig:
-    """The common part with its stages; what only stages name (such as the policy) is the first stage's."""
-    assert config is not None
-    resolved = dict(config.resolved)
-    resolved["stages"] = [_partial(stage.resolved, config.resolved) for stage in stages]
-    if "policy" not in resolved:
-        config = dataclasses.replace(config, policy=stages[0].config.policy)
-    return dataclasses.replace(config, stages=tuple(stages), resolved=resolved)
-
-
-def _partial(stage: Tree, common: Tree) -> Tree:
-    """A stage's config with an explicit null for what it removes, so that laying it over gives it again."""
-    result = dict(stage)
-    for section, value in common.items():
-        if section in PLURAL:
-            removed = [label for label in value if label not in stage.get(section, {})]
-            result[section] = {**stage.get(section, {}), **dict.fromkeys(removed)}
-        elif section not in stage:
-            result[section] = None
-    return result
-
-
-class _Grammar:
-    """Reads one composed config, collecting every problem."""
 
     def __init__(
         self, tree: Tree, origins: Origins, plugins: "PluginSet | None", staged: bool, first: bool = True
@@ -131,38 +46,38 @@ class _Grammar:
         self.first = first
         self.problems: list[str] = []
         self.broken: set[str] = set()
-        self.tree = resolve(tree, self.unresolved)
+        self.tree = resolve(tree, self._unresolved)
 
-    def report(self, path: str, text: str, *, written_at: str | None = None) -> None:
+    def _report(self, path: str, text: str, *, written_at: str | None = None) -> None:
         self.problems.append(self.origins.line(path, text, written_at=written_at))
 
-    def unresolved(self, path: str, text: str) -> None:
+    def _unresolved(self, path: str, text: str) -> None:
         self.broken.add(path)
-        self.report(path, text)
+        self._report(path, text)
 
     def read(self, default_name: str) -> RunConfig | None:
         """The config, or None if there are problems."""
         for section in self.tree:
             if section not in SECTIONS:
                 known = ", ".join((*SECTIONS, "defaults"))
-                self.report(
+                self._report(
                     str(section),
                     f"unknown section, expected one of: {known}.{did_you_mean(section, SECTIONS)}",
                 )
-        self.refuse_code(self.tree, "")
-        single = {section: self.component(section) for section in SINGULAR}
-        plural = {section: self.components(section) for section in PLURAL}
+        self._refuse_code(self.tree, "")
+        single = {section: self._component(section) for section in SINGULAR}
+        plural = {section: self._components(section) for section in PLURAL}
         if single["policy"] is None and "policy" not in self.tree and not self.staged:
-            self.report("policy", "missing section: a run trains a policy, write `policy: NAME`")
+            self._report("policy", "missing section: a run trains a policy, write `policy: NAME`")
         settings = {
-            "name": self.name(default_name),
-            "seed": self.integer(self.tree, "seed", "seed", 0, least=0, most=_LARGEST_SEED),
-            "init_from": self.init_from(),
-            "log_freq": self.integer(self.tree, "log_freq", "log_freq", 20, least=1),
+            "name": self._name(default_name),
+            "seed": self._integer(self.tree, "seed", "seed", 0, least=0, most=_LARGEST_SEED),
+            "init_from": self._init_from(),
+            "log_freq": self._integer(self.tree, "log_freq", "log_freq", 20, least=1),
         }
-        evaluation = self.evaluation()
+        evaluation = self._evaluation()
         if evaluation is not None and self.tree.get("environment") is None and not self.staged:
-            self.report("evaluation", "rollouts need an environment; add the section `environment`")
+            self._report("evaluation", "rollouts need an environment; add the section `environment`")
         if self.problems:
             return None
         values: dict[str, Any] = {**settings, **single, **plural, "evaluation": evaluation}
@@ -174,13 +89,13 @@ class _Grammar:
             origins=self.origins,
         )
 
-    def component(self, section: str) -> Selection | None:
+    def _component(self, section: str) -> Selection | None:
         value = self.tree.get(section)
         if value is None and (section not in self.tree or section in ("data", "environment") or self.staged):
             return None
-        return self.selection(SINGULAR[section], section, value, section, implied=None)
+        return self._selection(SINGULAR[section], section, value, section, implied=None)
 
-    def components(self, section: str) -> tuple[Selection, ...]:
+    def _components(self, section: str) -> tuple[Selection, ...]:
         labels = self.tree.get(section)
         if labels is None:
             return ()
@@ -188,24 +103,24 @@ class _Grammar:
             hint = ""
             if isinstance(labels, list) and labels and isinstance(labels[0], str):
                 hint = f", such as `{labels[0]}: {{}}`"
-            self.report(section, f"found {found(labels)}, expected labels with their parameters{hint}")
+            self._report(section, f"found {found(labels)}, expected labels with their parameters{hint}")
             return ()
         selections = []
         for label, value in labels.items():
             path = child(section, str(label))
             if not isinstance(label, str):
-                self.report(path, f"found the label {found(label)}, a label is text: quote it")
+                self._report(path, f"found the label {found(label)}, a label is text: quote it")
             elif isinstance(value, Mapping) and "use" in value and not _COMPONENT.fullmatch(label):
-                self.report(path, f"found the label {label!r}, expected letters, digits, - and _")
+                self._report(path, f"found the label {label!r}, expected letters, digits, - and _")
             elif value is not None:
-                selections.append(self.selection(PLURAL[section], label, value, path, implied=label))
+                selections.append(self._selection(PLURAL[section], label, value, path, implied=label))
         return tuple(selection for selection in selections if selection is not None)
 
-    def selection(self, kind: str, label: str, value: Any, path: str, implied: str | None) -> Selection | None:
+    def _selection(self, kind: str, label: str, value: Any, path: str, implied: str | None) -> Selection | None:
         if path in self.broken:
             return None
         if not isinstance(value, Mapping):
-            self.report(path, f"found {found(value)}, expected {a(kind)}'s name or a mapping of its parameters")
+            self._report(path, f"found {found(value)}, expected {a(kind)}'s name or a mapping of its parameters")
             return None
         use = value.get("use", implied)
         parameters = {key: item for key, item in value.items() if key != "use"}
@@ -217,80 +132,80 @@ class _Grammar:
             return None
         for key in parameters:
             if not isinstance(key, str):
-                self.report(child(path, str(key)), f"found the key {found(key)}, a parameter's name is text")
+                self._report(child(path, str(key)), f"found the key {found(key)}, a parameter's name is text")
         if use is None:
-            self.report(child(path, "use"), f"missing: which {kind}? Write `use: NAME`", written_at=path)
-        elif self.known(kind, use, self.name_path(path)):
+            self._report(child(path, "use"), f"missing: which {kind}? Write `use: NAME`", written_at=path)
+        elif self._known(kind, use, self._name_path(path)):
             return Selection(kind, label, use, parameters, path, self.origins.locate(path)[0])
         return None
 
-    def name_path(self, path: str) -> str:
+    def _name_path(self, path: str) -> str:
         """Where a component's name was written: as `use:`, as the bare value, or as the label."""
         return child(path, "use") if self.origins.names(child(path, "use")) else path
 
-    def known(self, kind: str, use: Any, path: str) -> bool:
+    def _known(self, kind: str, use: Any, path: str) -> bool:
         """Whether a name is that of a registered component; if not, it is reported."""
         problem = name_problem(kind, use, self.plugins)
         if problem is not None:
-            self.report(path, problem)
+            self._report(path, problem)
         return problem is None
 
-    def refuse_code(self, value: Any, path: str) -> None:
+    def _refuse_code(self, value: Any, path: str) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 if key == "_target_":
-                    self.report(child(path, key), _REGISTERED_ONLY)
-                self.refuse_code(item, child(path, str(key)))
+                    self._report(child(path, key), _REGISTERED_ONLY)
+                self._refuse_code(item, child(path, str(key)))
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                self.refuse_code(item, child(path, index))
+                self._refuse_code(item, child(path, index))
 
-    def name(self, default: str) -> str:
+    def _name(self, default: str) -> str:
         name = self.tree.get("name")
         if name is None:
             return re.sub(r"[^A-Za-z0-9_.-]+", "-", default).lstrip("-.") or "run"
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             if "name" not in self.broken:
                 quoted = "; quote it" if isinstance(name, int | float) else ""
-                self.report("name", f"found {found(name)}, expected letters, digits, - _ and . (a folder){quoted}")
+                self._report("name", f"found {found(name)}, expected letters, digits, - _ and . (a folder){quoted}")
             return ""
         return name
 
-    def init_from(self) -> str | None:
+    def _init_from(self) -> str | None:
         value = self.tree.get("init_from")
         if value is not None and not (isinstance(value, str) and value):
-            self.report("init_from", f"found {found(value)}, expected a run, a checkpoint or a weights file")
+            self._report("init_from", f"found {found(value)}, expected a run, a checkpoint or a weights file")
             return None
         if value == "previous" and self.first:
-            self.report("init_from", "'previous' is for stages after the first; there is none before this")
+            self._report("init_from", "'previous' is for stages after the first; there is none before this")
         return value
 
-    def evaluation(self) -> Evaluation | None:
+    def _evaluation(self) -> Evaluation | None:
         value = self.tree.get("evaluation")
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            self.report("evaluation", f"found {found(value)}, expected settings such as `episodes: 50`")
+            self._report("evaluation", f"found {found(value)}, expected settings such as `episodes: 50`")
             return None
         known = [field.name for field in dataclasses.fields(Evaluation)]
         for key in value:
             if key not in known:
                 path = child("evaluation", str(key))
-                self.report(path, f"unknown setting, expected one of: {', '.join(known)}.{did_you_mean(key, known)}")
+                self._report(path, f"unknown setting, expected one of: {', '.join(known)}.{did_you_mean(key, known)}")
         defaults = Evaluation()
         every = None
         if value.get("every_n_steps") is not None:
-            every = self.integer(value, "every_n_steps", "evaluation.every_n_steps", 1, least=1)
+            every = self._integer(value, "every_n_steps", "evaluation.every_n_steps", 1, least=1)
         return Evaluation(
-            episodes=self.integer(value, "episodes", "evaluation.episodes", defaults.episodes, least=1),
+            episodes=self._integer(value, "episodes", "evaluation.episodes", defaults.episodes, least=1),
             every_n_steps=every,
-            deterministic=self.flag(value, "deterministic", "evaluation.deterministic", defaults.deterministic),
-            seed=self.integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=_LARGEST_SEED),
-            at_start=self.flag(value, "at_start", "evaluation.at_start", defaults.at_start),
-            num_envs=self.integer(value, "num_envs", "evaluation.num_envs", defaults.num_envs, least=1),
+            deterministic=self._flag(value, "deterministic", "evaluation.deterministic", defaults.deterministic),
+            seed=self._integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=_LARGEST_SEED),
+            at_start=self._flag(value, "at_start", "evaluation.at_start", defaults.at_start),
+            num_envs=self._integer(value, "num_envs", "evaluation.num_envs", defaults.num_envs, least=1),
         )
 
-    def integer(
+    def _integer(
         self,
         holder: Mapping[str, Any],
         key: str,
@@ -306,15 +221,15 @@ class _Grammar:
             return int(value)
         if path not in self.broken:
             limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-            self.report(path, f"found {found(value)}, expected an integer {limits}")
+            self._report(path, f"found {found(value)}, expected an integer {limits}")
         return default
 
-    def flag(self, holder: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
+    def _flag(self, holder: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
         value = holder.get(key, default)
         if isinstance(value, bool):
             return value
         if path not in self.broken:
-            self.report(path, f"found {found(value)}, expected true or false")
+            self._report(path, f"found {found(value)}, expected true or false")
         return default
 
 
