@@ -14,6 +14,7 @@ from typing import Any
 
 from mscore.errors import PluginError, did_you_mean
 from mscore.plugins import Plugin, PluginSet, canonical, installed_plugins
+from mscore.registrations import reason
 
 
 class UnknownComponent(PluginError):
@@ -51,26 +52,35 @@ class Component:
                 from an attribute that does not exist, and names the plugin.
         """
         module_name, _, attributes = self.target.partition(":")
-        where = f"{self.kind} {self.name!r} of plugin {self.plugin.name!r} ({self.plugin.label})"
+        where = f"{self.kind} {self.name!r} of plugin {self.plugin.name!r} ({self.plugin.label}) cannot be imported"
         try:
             value: Any = import_module(module_name)
+            for attribute in attributes.split("."):
+                # Packages export lazily, so that an attribute may import its module only now.
+                if not hasattr(value, attribute):
+                    raise UnimportableComponent(
+                        f"{where}: module {module_name!r} has no attribute {attribute!r}."
+                        f"{did_you_mean(attribute, dir(value))}"
+                    )
+                value = getattr(value, attribute)
+        except UnimportableComponent:
+            raise
         except ModuleNotFoundError as error:
-            raise UnimportableComponent(
-                f"{where} cannot be imported: no module named {error.name!r}. "
-                f"Install it, or reinstall {self.plugin.distribution}."
-            ) from error
+            raise UnimportableComponent(f"{where}: {self._missing(error, module_name)}") from error
         except (Exception, SystemExit) as error:
-            raise UnimportableComponent(
-                f"{where} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
-        for attribute in attributes.split("."):
-            if not hasattr(value, attribute):
-                raise UnimportableComponent(
-                    f"{where} cannot be imported: module {module_name!r} has no attribute {attribute!r}."
-                    f"{did_you_mean(attribute, dir(value))}"
-                )
-            value = getattr(value, attribute)
+            raise UnimportableComponent(f"{where}: {reason(error)}") from error
         return value
+
+    def _missing(self, error: ModuleNotFoundError, module_name: str) -> str:
+        """Tell a plugin that is wrong about its own module from one that lacks a library."""
+        if not error.name:
+            return reason(error)
+        if f"{module_name}.".startswith(f"{error.name}."):
+            return (
+                f"there is no module {error.name!r} for its import string {self.target!r}; "
+                f"reinstall {self.plugin.distribution}"
+            )
+        return f"it needs the module {error.name!r}, which is not installed"
 
 
 def components(kind: str, plugins: PluginSet | None = None) -> list[Component]:
@@ -97,7 +107,7 @@ def find(kind: str, name: str, plugins: PluginSet | None = None) -> Component:
     owner, _, bare = name.rpartition("/")
     matches = [component for component in everything if component.name == bare]
     if owner:
-        matches = [c for c in matches if owner in (c.plugin.name, canonical(c.plugin.distribution))]
+        matches = [component for component in matches if _owns(component.plugin, owner)]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -113,37 +123,61 @@ def _spellings(matches: list[Component]) -> list[str]:
     return short if len(set(short)) == len(short) else [component.qualified for component in matches]
 
 
+def _owns(plugin: Plugin, owner: str) -> bool:
+    """Whether a qualifier means a plugin: by its own name or its distribution's."""
+    return owner == plugin.name or canonical(owner) == canonical(plugin.distribution)
+
+
 def _unknown(kind: str, owner: str, bare: str, name: str, everything: Iterable[Component], plugins: PluginSet) -> str:
-    known = sorted({component.name for component in everything})
     for plugin in plugins.plugins:
-        provider = canonical(plugin.distribution)
-        if plugin.status == "ok" or not _provides(provider, kind, bare, plugin, owner):
-            continue
-        remedy = f"{plugin.label} is installed but {plugin.status}: {plugin.reason}"
-        return f"{kind} {name!r} is provided by plugin {plugin.name!r}, which cannot be used: {remedy}"
-    message = f"unknown {kind} {name!r}.{did_you_mean(bare, known)}"
+        if plugin.status != "ok" and _would_provide(plugin, kind, bare, owner):
+            return (
+                f"{kind} {name!r} is provided by plugin {plugin.name!r}, which cannot be used: "
+                f"{plugin.label} is installed but {plugin.status}: {plugin.reason}"
+            )
     installed = {canonical(plugin.distribution) for plugin in plugins.plugins}
     for entry in plugin_directory():
-        if bare in entry["provides"].get(kind, []) and entry["distribution"] not in installed:
-            provider = entry["distribution"]
-            return f"no {kind} {name!r} is installed; {provider} provides it: pip install {provider}"
+        distribution = entry["distribution"]
+        if owner and canonical(owner) not in (distribution, distribution.removeprefix("mscore-plugin-")):
+            continue
+        if bare in entry["provides"].get(kind, []) and distribution not in installed:
+            return f"no {kind} {name!r} is installed; {distribution} provides it: pip install {distribution}"
+    if owner:
+        return _unknown_in(kind, owner, bare, name, plugins)
+    known = sorted({component.name for component in everything})
+    message = f"unknown {kind} {name!r}.{did_you_mean(bare, known)}"
     if len(known) <= 12:
         message += f" Available: {', '.join(known) or 'none'}."
     else:
         message += f" `mscore plugins` lists all {len(known)}."
     if plugins.failed:
-        message += " Not loaded: " + "; ".join(f"{p.name} ({p.reason})" for p in plugins.failed) + "."
+        message += " Not loaded: " + "; ".join(f"{plugin.label} ({plugin.reason})" for plugin in plugins.failed) + "."
+    blocked = [plugin.name for plugin in plugins.plugins if plugin.status == "blocked"]
+    if blocked:
+        message += f" Blocked: {', '.join(blocked)}."
     return message
 
 
-def _provides(distribution: str, kind: str, bare: str, plugin: Plugin, owner: str) -> bool:
+def _unknown_in(kind: str, owner: str, bare: str, name: str, plugins: PluginSet) -> str:
+    """The message for a qualified name whose plugin is not there, or does not provide it."""
+    for plugin in plugins.loaded:
+        if _owns(plugin, owner):
+            names = plugin.names(kind)
+            return (
+                f"unknown {kind} {name!r}: plugin {plugin.name!r} ({plugin.label}) has no {kind} {bare!r}."
+                f"{did_you_mean(bare, names)} It provides: {', '.join(names) or 'none'}."
+            )
+    known = [spelling for plugin in plugins for spelling in (plugin.name, canonical(plugin.distribution))]
+    return f"unknown {kind} {name!r}: no plugin {owner!r} is installed.{did_you_mean(owner, known)}"
+
+
+def _would_provide(plugin: Plugin, kind: str, bare: str, owner: str) -> bool:
     """Whether a plugin that is not in use is the one that would provide a name, as far as can be known."""
     if owner:
-        return owner in (plugin.name, distribution)
+        return _owns(plugin, owner)
     listed = {entry["distribution"]: entry["provides"] for entry in plugin_directory()}
-    if distribution in listed:
-        return bare in listed[distribution].get(kind, [])
-    return plugin.name == bare
+    provides = listed.get(canonical(plugin.distribution))
+    return plugin.name == bare if provides is None else bare in provides.get(kind, [])
 
 
 @lru_cache(maxsize=1)

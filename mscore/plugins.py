@@ -12,12 +12,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import importlib_metadata
 import pluggy
@@ -25,7 +26,8 @@ import pluggy
 import mscore
 from mscore import hookspecs
 from mscore.errors import PluginError, did_you_mean
-from mscore.hookspecs import KIND_OF_HOOK, PROJECT
+from mscore.hookspecs import PROJECT
+from mscore.registrations import Defect, check_implementations, reason, registrations
 
 GROUP = "mscore"
 CORE = "mscore"
@@ -33,10 +35,6 @@ DISABLE_VARIABLE = "MSCORE_DISABLE_PLUGINS"
 ONLY_VARIABLE = "MSCORE_PLUGINS"
 
 Status = Literal["ok", "blocked", "broken", "incompatible"]
-
-_COMPONENT_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-_COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]*( [a-z][a-z0-9-]*)*")
-_IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def canonical(distribution: str) -> str:
@@ -77,13 +75,14 @@ class Plugin:
     def provenance(self) -> dict[str, Any]:
         """Name, version and source of this plugin, as a run records them.
 
-        ``source`` is ``index`` for a package installed by name, else the address that it was installed
-        from; ``record`` is the SHA-256 of the installed file list, or of the sources when editable.
+        ``source`` is ``index`` for a package installed by name, else the address (and commit) that it was
+        installed from; ``sha256`` is that of the installed file list, or of the sources when editable.
         """
         source, editable, record = "index", False, ""
         if self.metadata is not None:
             direct = json.loads(self.metadata.read_text("direct_url.json") or "{}")
-            source = direct.get("url", source)
+            commit = direct.get("vcs_info", {}).get("commit_id")
+            source = direct.get("url", source) + (f"@{commit}" if commit else "")
             editable = bool(direct.get("dir_info", {}).get("editable", False))
             record = self.metadata.read_text("RECORD") or ""
         return {
@@ -92,7 +91,7 @@ class Plugin:
             "version": self.version,
             "source": source,
             "editable": editable,
-            "sha256": _source_digest(self.module) if editable else hashlib.sha256(record.encode()).hexdigest(),
+            "sha256": _source_digest(self.target) if editable else hashlib.sha256(record.encode()).hexdigest(),
         }
 
 
@@ -145,7 +144,7 @@ class PluginSet:
         """Call a life-cycle hook of the plugins that a run uses, in loading order.
 
         An exception carries a note naming the plugin and the hook; it does not keep the other plugins'
-        hooks from running, and the first one is raised at the end.
+        hooks from running, and the first one is raised at the end, with a note on each that followed.
         """
         first_error: Exception | None = None
         chosen = {id(plugin) for plugin in used}
@@ -157,19 +156,26 @@ class PluginSet:
             try:
                 caller(**arguments)
             except Exception as error:
-                error.add_note(f"in hook {hook} of plugin {plugin.name!r} ({plugin.label})")
-                first_error = first_error or error
+                place = f"in hook {hook} of plugin {plugin.name!r} ({plugin.label})"
+                if first_error is None:
+                    error.add_note(place)
+                    first_error = error
+                else:
+                    first_error.add_note(f"then {place}: {reason(error)}")
         if first_error is not None:
             raise first_error
 
     def _block(self, disabled: list[str], only: list[str] | None) -> None:
         known = {name for p in self.plugins for name in (p.name, canonical(p.distribution))}
         for name in [*disabled, *(only or [])]:
-            if name not in known:
+            if name not in known and canonical(name) not in known:
                 raise PluginError(
                     f"no plugin {name!r} is installed.{did_you_mean(name, known)} "
                     f"Installed: {', '.join(sorted(p.name for p in self.plugins))}"
                 )
+        if CORE in disabled:
+            raise PluginError(f"the core's own components ({CORE}) cannot be blocked")
+        disabled, only = _with_canonical(disabled), None if only is None else _with_canonical(only)
         for plugin in self.plugins[1:]:
             names = {plugin.name, canonical(plugin.distribution)}
             if names & set(disabled):
@@ -191,18 +197,22 @@ class PluginSet:
                     f"{mscore.MSCORE_API}: upgrade mscore" if newer else f"{mscore.MSCORE_API}"
                 )
                 return
-            _check_implementations(plugin.module)
+            self._refuse_shared_module(plugin)
+            check_implementations(plugin.module)
+            components = registrations(plugin.module)
             self.manager.register(plugin.module, f"{plugin.distribution}:{plugin.name}")
-            plugin.components = _registrations(plugin.module)
+            plugin.components = components
         except (Exception, SystemExit) as error:
             # Isolation is the point: whatever a plugin does wrong becomes its reason in the list.
-            plugin.status, plugin.reason = "broken", _reason(error)
-            plugin.components = {}
-            if plugin.module is not None and self.manager.is_registered(plugin.module):
-                self.manager.unregister(plugin.module)
+            plugin.status, plugin.reason = "broken", reason(error)
         finally:
             plugin.load_ms = (time.perf_counter() - start) * 1e3
             plugin.heavy = not torch_was_loaded and "torch" in sys.modules
+
+    def _refuse_shared_module(self, plugin: Plugin) -> None:
+        for other in self.loaded:
+            if other is not plugin and other.module is plugin.module:
+                raise Defect(f"its module {plugin.target!r} is the one of plugin {other.name!r} ({other.label})")
 
 
 @lru_cache(maxsize=1)
@@ -216,21 +226,43 @@ def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
+def _with_canonical(names: list[str]) -> list[str]:
+    return [*names, *(canonical(name) for name in names)]
+
+
 def _discover() -> Iterator[Plugin]:
     seen: dict[tuple[str, str], Plugin] = {}
-    for distribution in importlib_metadata.distributions():
+    for distribution in cast("Iterable[importlib_metadata.Distribution]", importlib_metadata.distributions()):
         # A loop over distributions, not entry_points(group=…): the latter hides a distribution whose
         # metadata is shadowed by a stale folder earlier on the path.
         text = distribution.read_text("entry_points.txt")
-        if not text or f"[{GROUP}]" not in text:
-            continue
-        for entry in distribution.entry_points.select(group=GROUP):
-            key = (canonical(distribution.name), entry.name)
-            if key not in seen:
-                seen[key] = Plugin(
-                    entry.name, distribution.name, distribution.version, entry.value, metadata=distribution
-                )
+        if text and f"[{GROUP}]" in text:
+            for plugin in _entries(distribution):
+                seen.setdefault((canonical(plugin.distribution), plugin.name), plugin)
     yield from seen.values()
+
+
+def _entries(distribution: importlib_metadata.Distribution) -> list[Plugin]:
+    """The plugins of a distribution; broken ones where its metadata cannot be read."""
+    name, version, defect = _name_and_version(distribution)
+    try:
+        entries = [(entry.name, entry.value) for entry in distribution.entry_points.select(group=GROUP)]
+    except Exception as error:  # the file may hold anything, and must not take the program down
+        entries, defect = [(name, "")], f"its entry_points.txt cannot be read ({reason(error)})"
+    return [
+        Plugin(entry, name, version, target, "broken" if defect else "ok", defect, metadata=distribution)
+        for entry, target in entries
+    ]
+
+
+def _name_and_version(distribution: importlib_metadata.Distribution) -> tuple[str, str, str]:
+    """A distribution's name, its version, and what is wrong with its metadata."""
+    with suppress(FileNotFoundError, KeyError):  # importlib-metadata's versions differ in what they raise
+        if distribution.name:
+            return distribution.name, distribution.version, ""
+    folder = str(getattr(distribution, "_path", "a distribution")).replace(os.sep, "/").rpartition("/")[2]
+    name, _, version = folder.removesuffix(".dist-info").partition("-")
+    return name, version, f"{folder} has no METADATA, as after an interrupted installation: remove that folder"
 
 
 def _import_plugin(target: str) -> ModuleType:
@@ -240,88 +272,27 @@ def _import_plugin(target: str) -> ModuleType:
         return module
     value = getattr(module, attribute)
     if inspect.isclass(value):
-        raise TypeError(f"entry point {target!r} names a class; name a module, or an instance of the class")
+        raise Defect(f"entry point {target!r} names a class; name a module, or an instance of the class")
     return value  # type: ignore[no-any-return]
 
 
-def _check_implementations(module: ModuleType) -> None:
-    """Refuse what pluggy would accept silently: misspelt hooks, forgotten marks, defaulted arguments."""
-    known = hookspecs.hook_names()
-    for name in dir(module):
-        if name.startswith("__"):
-            continue
-        function = inspect.getattr_static(module, name)
-        marked = getattr(function, f"{PROJECT}_impl", None) is not None
-        if not marked:
-            if name.startswith(f"{PROJECT}_") and name in known and callable(function):
-                raise TypeError(f"{name} is not decorated with @mscore.hookimpl")
-            continue
-        if name not in known:
-            raise TypeError(f"unknown hook {name!r}.{did_you_mean(name, known)}")
-        allowed = list(inspect.signature(getattr(hookspecs, name)).parameters)
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
-        for parameter in parameters:
-            if parameter.name not in allowed:
-                expected = f"it may take: {', '.join(allowed)}" if allowed else "it takes none"
-                raise TypeError(f"hook {name} has no argument {parameter.name!r}; {expected}")
-            if parameter.default is not parameter.empty:
-                raise TypeError(f"argument {parameter.name!r} of hook {name} has a default value; remove it")
-
-
-def _registrations(module: ModuleType) -> dict[str, dict[str, str]]:
-    components: dict[str, dict[str, str]] = {}
-    for hook, kind in KIND_OF_HOOK.items():
-        function = getattr(module, hook, None)
-        if function is None:
-            continue
-        result = function()
-        if kind == "recipe":
-            if not isinstance(result, str):
-                raise TypeError(f"{hook} returned {type(result).__name__}, expected a package name (str)")
-            components[kind] = _recipes(result)
-            continue
-        if not isinstance(result, Mapping):
-            raise TypeError(f"{hook} returned {type(result).__name__}, expected a mapping of name to import string")
-        pattern = _COMMAND_NAME if kind == "command" else _COMPONENT_NAME
-        for name, target in result.items():
-            if not isinstance(name, str) or not pattern.fullmatch(name):
-                raise ValueError(f"{hook} registers {name!r}; names are lower-case words joined by hyphens")
-            if not isinstance(target, str) or not _IMPORT_STRING.fullmatch(target):
-                raise ValueError(
-                    f"{hook} registers {name!r} as {target!r}, expected an import string 'package.module:Attribute'"
-                )
-        components[kind] = dict(result)
-    return components
-
-
-def _recipes(package: str) -> dict[str, str]:
-    """Recipe name to path, for a package folder of YAML files, without importing the package's parents."""
-    from importlib.resources import files
-
-    folder = files(package)
-    return {
-        entry.name.removesuffix(".yaml"): str(entry)
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".yaml")
-    }
-
-
-def _reason(error: BaseException) -> str:
-    """The last line of an error, with its type, on one line."""
-    text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, SyntaxError) and error.filename:
-        text = f"{error.msg} ({error.filename}, line {error.lineno})"
-    return f"{type(error).__name__}: {text}"
-
-
-def _source_digest(module: ModuleType | None) -> str:
-    """SHA-256 over an editable plugin's Python sources, so that a run tells edited code apart."""
+def _source_digest(target: str) -> str:
+    """SHA-256 over an editable plugin's sources, so that a run tells edited code apart."""
+    module = sys.modules[target.partition(":")[0]]
+    package = sys.modules[module.__name__.partition(".")[0]]
+    if getattr(package, "__file__", None) is None:  # a namespace, which other distributions share
+        package = sys.modules[module.__package__ or module.__name__]
     digest = hashlib.sha256()
-    for root in getattr(module, "__path__", []):
-        for folder, folders, files in sorted(os.walk(root)):
-            folders.sort()
-            for file in sorted(name for name in files if name.endswith((".py", ".yaml"))):
-                digest.update(file.encode())
-                with open(os.path.join(folder, file), "rb") as source:
-                    digest.update(source.read())
+    for root in getattr(package, "__path__", [package.__file__]):
+        for file in sorted(_source_files(root)):
+            digest.update(os.path.relpath(file, root).encode())
+            with open(file, "rb") as source:
+                digest.update(source.read())
     return digest.hexdigest()
+
+
+def _source_files(root: str) -> Iterator[str]:
+    if os.path.isfile(root):
+        yield root
+    for folder, _, names in os.walk(root):
+        yield from (os.path.join(folder, name) for name in names if name.endswith((".py", ".yaml")))
