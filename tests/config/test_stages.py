@@ -80,7 +80,6 @@ stages:
   - 3
 """
     )
-    print(found)
     assert [line.partition(": ")[0] for line in found] == [f"config.yaml:{line}" for line in (9, 6, 10, 11)]
     assert found[0].startswith("config.yaml:9: stages[1].callbacks.emaa: null removes a component")
     assert found[1] == "config.yaml:6: stages[1].name: 'one' is the name of an earlier stage"
