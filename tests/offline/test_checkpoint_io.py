@@ -80,7 +80,11 @@ def test_a_full_disk_is_told_and_the_previous_file_is_intact(
 ) -> None:
     io, path = AtomicCheckpointIO(), tmp_path / "x.ckpt"
     io.save_checkpoint({"global_step": 1}, path)
-    monkeypatch.setattr(checkpoint_io, "open", lambda name, mode: FullDisk(Path(name).open(mode), room), raising=False)
+
+    def open_on_full_disk(name: Path, mode: str) -> FullDisk:
+        return FullDisk(open(name, mode), room)
+
+    monkeypatch.setattr(checkpoint_io, "open", open_on_full_disk, raising=False)
     with pytest.raises(OSError, match=r"no space left for checkpoint .*previous x\.ckpt is intact") as caught:
         io.save_checkpoint({"w": torch.zeros(100_000)}, path)
     assert caught.value.errno == errno.ENOSPC

@@ -1,7 +1,6 @@
 """Exchanging what tensors hold, in constant time, so that it can always be undone."""
 
 from collections.abc import Iterable
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +28,14 @@ class BufferSlot:
 
 def swap_tensors(tensor1: Tensor, tensor2: Tensor) -> None:
     """Exchange the data of two tensors of one dtype and device: their storages change hands, nothing is copied."""
+    _swap_all([(tensor1, tensor2)])
+
+
+def _swap_all(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
     # Evaluation loops run in inference mode, in which a tensor would pick up marks that forbid training it.
     with torch.inference_mode(False), torch.no_grad():
-        tensor1.data, tensor2.data = tensor2.data, tensor1.data
+        for one, two in pairs:
+            one.data, two.data = two.data, one.data
 
 
 class Exchange:
@@ -54,7 +58,7 @@ class Exchange:
         self._buffers: list[tuple[BufferSlot, Tensor, Tensor]] = []
         with torch.inference_mode(False), torch.no_grad():
             for parameter, average in parameters:
-                # `to` returns the average itself where nothing differs; detach gives it a handle of its own.
+                # `to` returns the average itself where nothing differs; detach gives a handle of its own.
                 holder = average.detach().to(parameter.device, parameter.dtype)
                 self._parameters.append((parameter, holder))
             for slot, average in buffers:
@@ -74,16 +78,6 @@ class Exchange:
             slot.module._buffers[slot.name] = live  # evaluation may have assigned another tensor
         self._parameters, self._buffers = [], []
 
-    def __enter__(self) -> "Exchange":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.undo()
-
     def _exchange(self) -> None:
-        for parameter, holder in self._parameters:
-            swap_tensors(parameter, holder)
-        for _, live, holder in self._buffers:
-            swap_tensors(live, holder)
+        _swap_all(self._parameters)
+        _swap_all([(live, holder) for _, live, holder in self._buffers])
