@@ -264,8 +264,10 @@ class MineLightning(pl.LightningModule):
         if not len(self._windows["val"]):
             return
         values = means(self._sums_of_all_ranks("val"))
+        distributed = self.trainer.world_size > 1
         for name, value in values.items():
-            self.log(name, value, logger=False, prog_bar=name == "val/loss", batch_size=1)
+            # The ranks agree already; saying so again is what keeps Lightning from warning.
+            self.log(name, value, logger=False, prog_bar=name == "val/loss", batch_size=1, sync_dist=distributed)
         if not self.trainer.sanity_checking:
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.global_step)
