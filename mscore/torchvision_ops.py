@@ -57,7 +57,7 @@ def _operators_load(folders: Sequence[str]) -> bool:
     libraries = [file for folder in folders for file in Path(folder).glob("_C*") if file.suffix in (".so", ".pyd")]
     try:
         for library in libraries:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except (ImportError, OSError):
         return False
     return bool(libraries)
@@ -66,7 +66,7 @@ def _operators_load(folders: Sequence[str]) -> bool:
 def _declare() -> None:
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     _libraries.append(library)

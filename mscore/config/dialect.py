@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from mscore.config.messages import child
 from mscore.errors import ConfigError
@@ -45,11 +45,11 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     return resolvers
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = _resolvers()
 
 
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+class _Dumper(yaml.SafeDumper):
     # The same resolvers, so that text which would be read as a number is quoted.
     yaml_implicit_resolvers = _resolvers()
 

@@ -33,9 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         super().__init__()
         self._batch: list[tuple[Path, Path]] | None = None
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         """Save a checkpoint under ``path``, replacing the file of that name in one instant.
 
         Raises:

@@ -50,11 +50,11 @@ class CSVLogger(Logger):
         """Folder of the file."""
         return str(self._path.parent)
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing to do: the run's directory holds the resolved config."""
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add metrics to the row of a step; the row is written when the next step's begins."""
         step = 0 if step is None else step
@@ -65,7 +65,7 @@ class CSVLogger(Logger):
         self._pending.setdefault("step", step)
         self._pending.update({key: float(value) for key, value in metrics.items()})
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def save(self) -> None:
         """Write the row that is being filled."""
         if not self._pending:
@@ -77,7 +77,7 @@ class CSVLogger(Logger):
             csv.DictWriter(file, self._columns).writerow(self._pending)
         self._pending = {}
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is left."""
         self.save()

@@ -141,5 +141,5 @@ def _accumulate(totals: dict[str, tuple[float, float]], values: Mapping[str, flo
 def _to_host(weights: Sequence[torch.Tensor | float]) -> list[float]:
     tensors = [weight for weight in weights if isinstance(weight, torch.Tensor)]
     if len(tensors) == len(weights) and tensors:
-        return torch.stack(tensors).float().tolist()  # type: ignore[no-any-return]
+        return torch.stack(tensors).float().tolist()
     return [float(weight) for weight in weights]

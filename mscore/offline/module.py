@@ -355,7 +355,7 @@ def _moved(value: Any, device: torch.device) -> Any:
         return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, list | tuple):
         # Names and text come as lists of B strings, or of B lists of T strings.
-        sample = value
+        sample: Any = value
         while isinstance(sample, list | tuple) and sample:
             sample = sample[0]
         return value if isinstance(sample, str) else type(value)(_moved(item, device) for item in value)
