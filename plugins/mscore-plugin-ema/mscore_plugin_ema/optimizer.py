@@ -68,7 +68,18 @@ class EMAOptimizer(Optimizer):
         self._buffers: list[BufferSlot] = []
         self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
         self._offload: OffloadedUpdate | None = None
+        self._known: Mapping[int, Tensor] = {}
         self._exchange: Exchange | None = None
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The wrapped optimizer's groups."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = groups
+        self.rebuild_ema_params = True
 
     def __getattr__(self, name: str) -> Any:
         if name == "optimizer":  # not there yet while unpickling: asking again would never end
@@ -122,6 +133,8 @@ class EMAOptimizer(Optimizer):
         """Start the averages of what has none yet, from the weights as they are; steps do so by themselves."""
         if self.rebuild_ema_params:
             self._build()
+        if self._known:
+            self._known = {}
 
     def update(self) -> None:
         """Move the averages towards the current weights, now."""
@@ -146,13 +159,14 @@ class EMAOptimizer(Optimizer):
 
         Args:
             buffers: the buffers.
-            averages: averages by the ``id`` of the live tensor, copied now; what is not named starts from its
-                own weights. None leaves the start to :meth:`start`.
+            averages: averages by the ``id`` of the live tensor, taken over now, and for groups that are added
+                before :meth:`start`; what is not named starts from its own weights. None leaves all to ``start``.
         """
         self._buffers, self.ema_buffers = list(buffers), ()
         self.rebuild_ema_params = True
         if averages is not None:
-            self._build(averages)
+            self._known = averages
+            self._build()
 
     def averages(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of a live tensor and its average, of parameters and buffers; empty before the first step."""
@@ -239,26 +253,23 @@ class EMAOptimizer(Optimizer):
         averages = state_dict["ema"]
         _check_shapes(parameters, averages)
         self.optimizer.load_state_dict(state_dict["opt"])
-        self._build({id(p): average for p, average in zip(parameters, averages, strict=False)})
+        self._known = {id(p): average for p, average in zip(parameters, averages, strict=False)}
+        self._build()
         self.current_step = state_dict["current_step"]
         self.decay = state_dict["decay"]
         self.every_n_steps = state_dict["every_n_steps"]
         self.updates = -(-self.current_step // self.every_n_steps)
 
-    def _build(self, known: Mapping[int, Tensor] | None = None) -> None:
-        """Make the lists that a step works on.
-
-        ``known``: averages to copy, by the ``id`` of the live tensor. The others are kept, or start anew.
-        """
+    def _build(self) -> None:
+        """Make the lists that a step works on; averages that are known or kept go on, the others start."""
         self.join()
-        known = known or {}
         kept = {id(p): average for p, average in zip(self._parameters, self.ema_params, strict=False)}
         self._parameters = list(self.all_parameters())
         buffers = [slot.tensor for slot in self._buffers]
         old_buffers = [*self.ema_buffers, *[None] * (len(buffers) - len(self.ema_buffers))]
-        self.ema_params = tuple(self._average_of(p, known, kept.get(id(p))) for p in self._parameters)
+        self.ema_params = tuple(self._average_of(p, kept.get(id(p))) for p in self._parameters)
         self.ema_buffers = tuple(
-            self._average_of(buffer, known, old) for buffer, old in zip(buffers, old_buffers, strict=True)
+            self._average_of(buffer, old) for buffer, old in zip(buffers, old_buffers, strict=True)
         )
         groups: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
         for average, weight in zip(self.ema_params, self._parameters, strict=True):
@@ -277,8 +288,8 @@ class EMAOptimizer(Optimizer):
             return None
         return OffloadedUpdate([*self.ema_params, *self.ema_buffers], len(self._parameters), elsewhere)
 
-    def _average_of(self, live: Tensor, known: Mapping[int, Tensor], kept: Tensor | None) -> Tensor:
-        source = known.get(id(live))
+    def _average_of(self, live: Tensor, kept: Tensor | None) -> Tensor:
+        source = self._known.get(id(live))
         if source is None:
             if kept is not None and kept.shape == live.shape:
                 return kept

@@ -8,7 +8,9 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import BaseFinetuning, LearningRateFinder
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from mscore_plugin_ema import EMA, EMAOptimizer
 from torch import nn
@@ -299,3 +301,53 @@ def test_tied_weights_and_frozen_parts(tiny, data, trainer) -> None:
     names = set(checkpoint["averaged_weights"])
     assert {"head.weight", "also_head.weight"} <= names
     assert not any(name.startswith("teacher") for name in names)
+
+
+class Unfreeze(BaseFinetuning):
+    """Trains the body from the second epoch on."""
+
+    def freeze_before_training(self, pl_module: pl.LightningModule) -> None:
+        self.freeze(pl_module.body)
+
+    def finetune_function(self, pl_module: pl.LightningModule, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        if epoch == 1:
+            self.unfreeze_and_add_param_group(pl_module.body, optimizer, lr=0.05)
+
+
+@pytest.mark.parametrize("ema_first", [True, False])
+def test_parameters_that_are_unfrozen_later_have_an_average_that_resumes(
+    tiny, data, trainer, tmp_path, ema_first: bool
+) -> None:
+    def fit(epochs: int, resume: Any = None) -> tuple[EMA, pl.LightningModule, pl.Trainer]:
+        module, callback = tiny(), EMA(0.5)
+        module.configure_optimizers = lambda: torch.optim.SGD(
+            [p for p in module.parameters() if p.requires_grad], lr=0.05
+        )
+        callbacks = [callback, Unfreeze()] if ema_first else [Unfreeze(), callback]
+        run = trainer(*callbacks, max_epochs=epochs)
+        run.fit(module, data(), ckpt_path=resume)
+        return callback, module, run
+
+    callback, module, run = fit(2)
+    before = averaged(callback, module)
+    assert not torch.equal(before["body.weight"], module.body.weight)
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    again, resumed, _ = fit(2, str(tmp_path / "x.ckpt"))
+    again._optimizers[0].start()
+    after = averaged(again, resumed)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_learning_rate_finder_runs_before_the_average_starts(tiny, data, trainer, tmp_path) -> None:
+    module, callback = tiny(), EMA(0.5)
+    module.lr = 0.01
+    finder = LearningRateFinder(num_training_steps=5, attr_name="lr", early_stop_threshold=None)
+    trainer(finder, callback, default_root_dir=tmp_path, enable_checkpointing=True).fit(module, data())
+    assert callback._optimizers[0].updates == 8
+
+
+def test_strategies_that_shard_parameters_are_refused(tiny, trainer) -> None:
+    run = trainer()
+    run.strategy.__class__ = type("Sharding", (FSDPStrategy,), {})
+    with pytest.raises(MisconfigurationException, match="Sharding shards; use ddp"):
+        EMA(0.5).setup(run, tiny(), "fit")
