@@ -59,9 +59,7 @@ SPACES = {
             "inner": spaces.Dict({"aim": spaces.Box(-1.0, 1.0, (2,)), "mode": spaces.Discrete(3)}),
         }
     ),
-    "countable-dict": spaces.Dict(
-        {"a": spaces.Discrete(2), "b": spaces.Dict({"c": spaces.MultiDiscrete([2, 3])})}
-    ),
+    "countable-dict": spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Dict({"c": spaces.MultiDiscrete([2, 3])})}),
     "minecraft": minecraft_action_space(),
 }
 
@@ -90,9 +88,7 @@ def test_minecraft_numbers_are_minestudios(chunk, weight, masked):
         for what in ("pi_logits", "action")
     )
     mask = torch.from_numpy(golden["bc/mask"]) if masked == "mask" else None
-    result = run(
-        BehaviorCloneCallback(weight=weight), action, logits, HeadOnly(minecraft_action_space()), mask
-    )
+    result = run(BehaviorCloneCallback(weight=weight), action, logits, HeadOnly(minecraft_action_space()), mask)
     expected = {key: float(golden[f"bc/w{weight}/{chunk}/{masked}/{key}"]) for key in result}
     assert set(expected) == {"loss", "camera_loss", "button_loss", "entropy", "bc_weight"}
     assert {key: float(value) for key, value in result.items()} == pytest.approx(expected, rel=1e-6, abs=2e-5)
@@ -110,9 +106,7 @@ def test_null_camera_frames_leave_the_camera_term_alone():
 
 
 def test_buttons_and_a_continuous_camera_are_an_ordinary_dict_space():
-    policy = Latent(
-        spaces.Dict({"buttons": spaces.MultiBinary(20), "camera": spaces.Box(-180.0, 180.0, (2,))})
-    )
+    policy = Latent(spaces.Dict({"buttons": spaces.MultiBinary(20), "camera": spaces.Box(-180.0, 180.0, (2,))}))
     logits, action = draw(policy)
     assert set(run(BehaviorCloneCallback(), action, logits, policy)) == {
         "loss", "buttons_loss", "camera_loss", "entropy", "bc_weight",
@@ -146,9 +140,7 @@ class TestByHand:
 
     @pytest.mark.parametrize(("reduction", "count"), [("sum", 2), ("mean", 3)])
     def test_masked_frames_count_nowhere(self, reduction, count):
-        result = run(
-            BehaviorCloneCallback(reduction=reduction), self.action, self.logits, self.policy, self.mask
-        )
+        result = run(BehaviorCloneCallback(reduction=reduction), self.action, self.logits, self.policy, self.mask)
         assert float(result["loss"]) == pytest.approx(-math.log(0.5 * 0.8 * 0.3) / count, rel=1e-5)
         assert float(result["accuracy"]) == pytest.approx(2 / 3)
         entropies = [0.5 * math.log(2) + 0.5 * math.log(4), -0.8 * math.log(0.8) - 0.2 * math.log(0.1)]
@@ -165,8 +157,7 @@ class TestByHand:
         logits[0, 2] = torch.tensor([-math.inf, 0.0, -math.inf])
         logits[1, 1] = math.nan
         wild, tame = (
-            run(BehaviorCloneCallback(), self.action, each, self.policy, self.mask)
-            for each in (logits, self.logits)
+            run(BehaviorCloneCallback(), self.action, each, self.policy, self.mask) for each in (logits, self.logits)
         )
         assert {k: float(v) for k, v in wild.items()} == {k: float(v) for k, v in tame.items()}
 
@@ -175,15 +166,11 @@ def test_every_space_gives_finite_terms_and_a_gradient(policy):
     logits, action = draw(policy)
     result = run(BehaviorCloneCallback(), action, logits, policy)
     assert all(math.isfinite(torch.as_tensor(value).item()) for value in result.values())
-    assert [
-        key for key, value in result.items() if isinstance(value, torch.Tensor) and value.requires_grad
-    ] == ["loss"]
+    assert [key for key, value in result.items() if isinstance(value, torch.Tensor) and value.requires_grad] == ["loss"]
     assert all(value.shape == () for value in result.values() if isinstance(value, torch.Tensor))
     result["loss"].backward()
     assert all(
-        p.grad is not None and p.grad.abs().sum() > 0
-        for n, p in policy.pi_head.named_parameters()
-        if "bias" in n
+        p.grad is not None and p.grad.abs().sum() > 0 for n, p in policy.pi_head.named_parameters() if "bias" in n
     )
 
 
@@ -209,9 +196,7 @@ def test_a_full_mask_is_no_mask(policy, reduction):
     objective = BehaviorCloneCallback(reduction=reduction)
     full = run(objective, action, logits, policy, torch.ones(3, 4, dtype=torch.bool))
     none = run(objective, action, logits, policy)
-    assert {k: float(v) for k, v in full.items()} == pytest.approx(
-        {k: float(v) for k, v in none.items()}, rel=1e-5
-    )
+    assert {k: float(v) for k, v in full.items()} == pytest.approx({k: float(v) for k, v in none.items()}, rel=1e-5)
 
 
 def test_the_mean_does_not_grow_with_the_window(policy):
