@@ -10,21 +10,22 @@ from rich.text import Text
 
 from mscore.runs import strict_json
 
+_ENDLESS = 100_000
+
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print rows under their columns' names.
-
-    A pipe has no width; there a row is wide enough for `grep` to find whole words in it.
-    """
+    """Print rows under their columns' names; in a pipe every row is one line, for `grep`."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=_ENDLESS)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def print_json(value: Any) -> None:

@@ -54,7 +54,7 @@ def test_averaged_weights_are_taken_where_the_run_kept_them(averaged_run):
 
 
 def test_averaged_weights_that_are_not_there_are_an_error(run_dir, tiny):
-    with pytest.raises(MscoreError, match="holds no averaged weights.*no callback that keeps them"):
+    with pytest.raises(MscoreError, match=r"holds no averaged weights.*no callback that keeps them"):
         mscore.load_policy(run_dir, averaged=True)
     with pytest.raises(MscoreError, match="holds no averaged weights"):
         export(run_dir, tiny / "out", averaged=True)
@@ -135,7 +135,7 @@ def test_a_checkpoint_of_a_plain_script_says_what_to_do(run_dir):
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["hyper_parameters"] = {}
     torch.save(checkpoint, last)
-    with pytest.raises(MscoreError, match="does not say how its policy is built.*'mine_policy.'"):
+    with pytest.raises(MscoreError, match=r"does not say how its policy is built.*'mine_policy.'"):
         mscore.load_policy(last)
 
 
@@ -143,7 +143,7 @@ def test_a_missing_plugin_is_named_with_the_line_that_installs_it(run_dir, monke
     monkeypatch.delenv("MSCORE_PLUGINS")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "tiny_site" not in entry])
     installed_plugins.cache_clear()
-    with pytest.raises(MscoreError, match="plugin 'tiny' .* not installed: pip install mscore-plugin-tiny==0.1.0"):
+    with pytest.raises(MscoreError, match=r"plugin 'tiny' .* not installed: pip install mscore-plugin-tiny==0.1.0"):
         mscore.load_policy(run_dir)
 
 

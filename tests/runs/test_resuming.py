@@ -62,7 +62,7 @@ def test_a_plugin_with_another_version_is_warned_of(tiny):
     record["plugins"][0]["version"] = "0.0.9"
     record["versions"]["torch"] = "1.0"
     (directory / "run.json").write_text(json.dumps(record))
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="going on with other code") as warned:
         mscore.run(resume=directory)
     lines = [str(one.message) for one in warned]
     assert any(line.endswith("plugin 'tiny' was 0.0.9, is 0.1.0") for line in lines)
@@ -82,7 +82,7 @@ def test_a_blocked_plugin_stops_with_its_reason(tiny, monkeypatch):
     directory = mscore.run(CONFIG).directory
     monkeypatch.setenv("MSCORE_DISABLE_PLUGINS", "tiny")
     installed_plugins.cache_clear()
-    with pytest.raises(MscoreError, match="plugin 'tiny' .* is blocked"):
+    with pytest.raises(MscoreError, match=r"plugin 'tiny' .* is blocked"):
         mscore.run(resume=directory)
 
 

@@ -72,12 +72,8 @@ def test_torchrun_on_several_nodes_needs_an_id(monkeypatch):
 
 
 def test_an_interactive_slurm_shell_is_one_process(monkeypatch):
-    for name, value in {
-        "SLURM_JOB_NAME": "bash",
-        "SLURM_STEP_ID": "0",
-        "SLURM_NTASKS": "2",
-        "SLURM_PROCID": "1",
-    }.items():
+    shell = {"SLURM_JOB_NAME": "bash", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+    for name, value in shell.items():
         monkeypatch.setenv(name, value)
     assert re.match(r"\d{4}-", layout.create("groot").name)
 

@@ -21,11 +21,9 @@ def state(directory):
 def test_stages_are_child_runs_and_hand_the_policy_on(tiny):
     result = mscore.run({**STAGES, "optimizer": {"learning_rate": 0.0}})
     warm, main = (result.directory / "stages" / name for name in ("1-warm", "2-main"))
-    assert (state(warm)["global_step"], state(main)["global_step"]) == (4, 6)
-    assert all(
-        torch.equal(state(warm)["state_dict"][name], state(main)["state_dict"][name])
-        for name in state(warm)["state_dict"]
-    )
+    before, after = state(warm), state(main)
+    assert (before["global_step"], after["global_step"]) == (4, 6)
+    assert all(torch.equal(tensor, after["state_dict"][name]) for name, tensor in before["state_dict"].items())
     assert [stage.name for stage in result.report.stages] == ["warm", "main"]
     assert json.loads((result.directory / "run.json").read_text())["plugins"][0]["plugin"] == "tiny"
 
