@@ -46,6 +46,8 @@ class ReferenceKLCallback(ObjectiveCallback):
     """
 
     needs_latents = frozenset({"pi_logits"})
+    # A policy made by a config would have weights of its own drawing, which is no reference.
+    mscore_hidden_parameters = frozenset({"reference_policy"})
 
     _numbers = count()
 
