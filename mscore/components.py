@@ -4,7 +4,6 @@ A component is written in a config as its bare name (``kl``), or qualified by th
 it (``kl/kl``) or by its distribution (``mscore-plugin-kl/kl``; ``mscore/…`` for a built-in).
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -183,6 +182,8 @@ def _would_provide(plugin: Plugin, kind: str, bare: str, owner: str) -> bool:
 @lru_cache(maxsize=1)
 def plugin_directory() -> list[dict[str, Any]]:
     """The known plugins: distribution, summary, and the names that each provides by kind."""
+    import json
+
     text = files("mscore").joinpath("plugin_directory.json").read_text(encoding="utf-8")
     entries: list[dict[str, Any]] = json.loads(text)
     return entries

@@ -4,7 +4,6 @@ Every error that a user can cause derives from :class:`MscoreError`. The command
 and nothing else; in Python it is an ordinary exception.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -26,6 +25,8 @@ class ConfigError(MscoreError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x' or 'y'?`` (with a leading space) for the nearest known names, else ``""``."""
+    import difflib  # only a mistake needs it
+
     matches = difflib.get_close_matches(str(name), sorted(set(known)), n=3, cutoff=0.6)
     if not matches:
         return ""

@@ -5,15 +5,12 @@ and only a run that needs it stops. Loading order is the sorted order of distrib
 name, whatever the file system says.
 """
 
-import hashlib
 import inspect
-import json
 import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -78,6 +75,11 @@ class Plugin:
         ``source`` is ``index`` for a package installed by name, else the address (and commit) that it was
         installed from; ``sha256`` is that of the installed file list, or of the sources when editable.
         """
+        # Imported here and not above, as are other modules below: the listings do without them, and start
+        # in half the time.
+        import hashlib
+        import json
+
         source, editable, record = "index", False, ""
         if self.metadata is not None:
             direct = json.loads(self.metadata.read_text("direct_url.json") or "{}")
@@ -232,7 +234,9 @@ def _with_canonical(names: list[str]) -> list[str]:
 
 def _discover() -> Iterator[Plugin]:
     seen: dict[tuple[str, str], Plugin] = {}
-    for distribution in cast("Iterable[importlib_metadata.Distribution]", importlib_metadata.distributions()):
+    # Python's own path names a zip file that nowhere exists; looking into it would import all of zipfile.
+    path = [entry for entry in sys.path if os.path.exists(entry or ".")]
+    for distribution in cast("Iterable[importlib_metadata.Distribution]", importlib_metadata.distributions(path=path)):
         # A loop over distributions, not entry_points(group=…): the latter hides a distribution whose
         # metadata is shadowed by a stale folder earlier on the path.
         text = distribution.read_text("entry_points.txt")
@@ -256,10 +260,15 @@ def _entries(distribution: importlib_metadata.Distribution) -> list[Plugin]:
 
 
 def _name_and_version(distribution: importlib_metadata.Distribution) -> tuple[str, str, str]:
-    """A distribution's name, its version, and what is wrong with its metadata."""
-    with suppress(FileNotFoundError, KeyError):  # importlib-metadata's versions differ in what they raise
-        if distribution.name:
-            return distribution.name, distribution.version, ""
+    """A distribution's name, its version, and what is wrong with its metadata.
+
+    The first lines are read here, as importlib-metadata would import the email package to parse them, at
+    a sixth of what a command may take to start.
+    """
+    head = (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or "").partition("\n\n")[0]
+    fields = dict(line.split(": ", 1) for line in head.splitlines() if re.match(r"(Name|Version): ", line))
+    if "Name" in fields:
+        return fields["Name"], fields.get("Version", ""), ""
     folder = str(getattr(distribution, "_path", "a distribution")).replace(os.sep, "/").rpartition("/")[2]
     name, _, version = folder.removesuffix(".dist-info").partition("-")
     return name, version, f"{folder} has no METADATA, as after an interrupted installation: remove that folder"
@@ -282,6 +291,8 @@ def _source_digest(target: str) -> str:
     package = sys.modules[module.__name__.partition(".")[0]]
     if getattr(package, "__file__", None) is None:  # a namespace, which other distributions share
         package = sys.modules[module.__package__ or module.__name__]
+    import hashlib
+
     digest = hashlib.sha256()
     for root in getattr(package, "__path__", [package.__file__]):
         for file in sorted(_source_files(root)):

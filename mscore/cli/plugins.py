@@ -60,8 +60,7 @@ def _print(listed: list[Plugin], verbose: bool) -> None:
             plugin.distribution,
             plugin.version,
             status,
-            # Text, as reasons and names may hold what rich reads as markup.
-            Text(_provides(plugin, verbose) if plugin.status == "ok" else plugin.reason),
+            _provides(plugin, verbose) if plugin.status == "ok" else plugin.reason,
         ]
         if verbose:
             heavy = " heavy: it imports torch when it is loaded" if plugin.heavy else ""

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the config or the command, 75 inter
 
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import TextIO
@@ -73,16 +72,14 @@ def _say(text: str) -> None:
 
 
 def _say_mistake(error: MscoreError) -> None:
-    if _traceback_wanted():
-        traceback.print_exception(error)
+    if _traceback_shown(error):
         return
     lead = "" if isinstance(error, Interrupted) else "error: "
     _say("\n".join([f"{lead}{error}", *_notes(error)]))
 
 
 def _say_unforeseen(error: Exception) -> None:
-    if _traceback_wanted():
-        traceback.print_exception(error)
+    if _traceback_shown(error):
         return
     text = str(error).strip() or "no message"
     lines = [f"error: {type(error).__name__}: {text}", *_notes(error)]
@@ -91,8 +88,14 @@ def _say_unforeseen(error: Exception) -> None:
     _say("\n".join(lines))
 
 
-def _traceback_wanted() -> bool:
-    return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
+def _traceback_shown(error: Exception) -> bool:
+    """Show the whole traceback if it is wanted, and say whether it was."""
+    if os.environ.get(TRACEBACK_VARIABLE, "") in ("", "0"):
+        return False
+    import traceback
+
+    traceback.print_exception(error)
+    return True
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -101,6 +104,8 @@ def _notes(error: BaseException) -> list[str]:
 
 def _place(error: Exception) -> str:
     """Where an exception came from: the innermost line of a plugin, else of anything."""
+    import traceback
+
     from mscore.plugins import CORE, installed_plugins
 
     frames = traceback.extract_tb(error.__traceback__)

@@ -8,8 +8,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mscore.runs import strict_json
-
 _ENDLESS = 100_000
 
 
@@ -20,9 +18,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
         console = Console(width=_ENDLESS)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        # Text, as a name or a reason may hold what rich would read as markup.
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     with console.capture() as capture:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
@@ -30,4 +29,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
+    from mscore.runs import strict_json
+
     click.echo(strict_json.dumps(value))

@@ -142,8 +142,7 @@ def _from_checkpoint(path: Path, averaged: bool | None) -> Weights:
         if twin.exists():
             return _from_checkpoint(twin, averaged)
         raise MscoreError(
-            f"{path} holds no averaged weights: the run had no callback that keeps them (such as ema), or it had "
-            "not begun to average"
+            f"{path} holds no averaged weights: the run had no callback that keeps them, or it had not begun to average"
         )
     taken = {**state, **average} if averaged is not False else state
     hyperparameters = dict(checkpoint.get("hyper_parameters") or {})
