@@ -164,7 +164,7 @@ class MineLightning(pl.LightningModule):
         if not losses:
             raise MscoreError(
                 f"none of the objectives ({', '.join(self.callbacks) or 'there are none'}) returned a 'loss' in "
-                f"the {step_name} step; a run needs at least one, such as behaviour cloning (`bc`)"
+                f"the {step_name} step; a run needs at least one that does, such as behaviour cloning"
             )
         total = losses[0]
         for loss in losses[1:]:
