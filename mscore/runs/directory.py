@@ -2,11 +2,13 @@
 
 import json
 import os
+import warnings
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mscore.contracts.averaging import AVERAGED_SUFFIX
 from mscore.errors import MscoreError
 from mscore.runs.ranks import is_rank_zero, launched_job
 
@@ -23,6 +25,8 @@ REPORT_FILE = "report.md"
 CHECKPOINTS = "checkpoints"
 LAST_CHECKPOINT = "last.ckpt"
 STAGES = "stages"
+LATEST = "latest"
+"""Link beside a name's runs that leads to the newest."""
 
 
 def create(name: str, root: Path = ROOT) -> Path:
@@ -42,6 +46,7 @@ def create(name: str, root: Path = ROOT) -> Path:
     if job and not is_rank_zero():
         return parent / job
     directory = _make_new(parent, job or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    _link_latest(directory)
     os.environ[DIRECTORY_VARIABLE] = str(directory)
     return directory
 
@@ -59,16 +64,22 @@ def reopen(directory: str | Path) -> Path:
 
 
 def find_run(directory: str | Path) -> Path:
-    """The absolute path of a run's directory.
+    """The absolute path of a run's directory; ``runs/<name>/latest`` is the newest run's of that name.
 
     Raises:
         MscoreError: if it is not a run's directory; the message names runs that are near.
     """
     path = Path(directory).expanduser().absolute()
+    if path.name == LATEST and path.is_symlink():
+        path = path.parent / path.readlink()
     if (path / CONFIG_FILE).is_file():
         return path
     what = "is not a run's directory" if path.is_dir() else "does not exist"
-    runs = sorted(str(Path(directory) / entry.parent.name) for entry in path.glob(f"*/{RECORD_FILE}"))
+    runs = sorted(
+        str(Path(directory) / entry.parent.name)
+        for entry in path.glob(f"*/{RECORD_FILE}")
+        if entry.parent.name != LATEST
+    )
     message = f"{directory} {what} (no {CONFIG_FILE} in it)." if path.is_dir() else f"{directory} {what}."
     raise MscoreError(message + (f" Runs in it: {', '.join(runs[-3:])}" if runs else ""))
 
@@ -87,9 +98,33 @@ def identity(directory: Path) -> str:
 
 
 def last_checkpoint(directory: Path) -> Path | None:
-    """The checkpoint that a run goes on from, or None if nothing was saved yet."""
-    path = directory / CHECKPOINTS / LAST_CHECKPOINT
-    return path if path.exists() else None
+    """The checkpoint that a run goes on from, or None if nothing was saved yet.
+
+    It is the full checkpoint with the most optimizer steps, whoever wrote it: ``checkpoints/last.ckpt`` or
+    a checkpoint callback, wherever in the run's directory. A file that cannot be read is left out.
+    """
+    newest: tuple[int, float, Path] | None = None
+    for path in directory.rglob("*.ckpt"):
+        if path.stem.endswith(AVERAGED_SUFFIX) or STAGES in path.relative_to(directory).parts:
+            continue
+        step = _step_of_full_checkpoint(path)
+        if step is not None and (newest is None or (step, path.stat().st_mtime) > newest[:2]):
+            newest = (step, path.stat().st_mtime, path)
+    return None if newest is None else newest[2]
+
+
+def _step_of_full_checkpoint(path: Path) -> int | None:
+    """Optimizer steps of a checkpoint that training can go on from; tensors stay on the disk."""
+    import pickle
+
+    import torch
+
+    try:
+        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        warnings.warn(f"{path} cannot be read and is left out: {type(error).__name__}: {error}", stacklevel=3)
+        return None
+    return int(saved["global_step"]) if isinstance(saved, dict) and "optimizer_states" in saved else None
 
 
 def read_record(directory: Path) -> dict[str, Any]:
@@ -118,6 +153,14 @@ def shown(path: Path) -> str:
     with suppress(ValueError):
         return str(path.absolute().relative_to(Path.cwd()))
     return str(path)
+
+
+def _link_latest(directory: Path) -> None:
+    """Let ``latest`` lead to a new run; a file system without links goes without."""
+    temporary = directory.parent / f".{LATEST}-{os.getpid()}"
+    with suppress(OSError):
+        temporary.symlink_to(directory.name)
+        os.replace(temporary, directory.parent / LATEST)
 
 
 def _make_new(parent: Path, name: str) -> Path:
