@@ -42,4 +42,4 @@ def test_latest_leads_to_the_newest_run(tmp_path, monkeypatch):
     (newest / "run.json").write_text("{}")
     with pytest.raises(MscoreError, match=newest.name) as caught:
         find_run(tmp_path / "demo")
-    assert "latest" not in str(caught.value)
+    assert "demo/latest" not in str(caught.value)
