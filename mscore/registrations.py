@@ -5,8 +5,10 @@ argument with a default value. Here each is a :class:`Defect`, which becomes the
 """
 
 import inspect
+import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from types import ModuleType
 
 from mscore import hookspecs
@@ -101,18 +103,20 @@ def registrations(module: ModuleType) -> dict[str, dict[str, str]]:
 
 
 def _recipes(package: str) -> dict[str, str]:
-    """Recipe name to path, for a package folder of YAML files, without importing the package's parents."""
-    from importlib.resources import files
+    """Recipe name to path, for a package folder of YAML files; the package itself is not imported.
 
+    Recipes are files that users copy, so a plugin that has some cannot be a zip file, and
+    importlib.resources, which slows every command, is not needed.
+    """
     try:
-        folder = files(package)
-    except (ImportError, TypeError) as error:
+        spec = find_spec(package)
+    except (ImportError, ValueError) as error:
         raise Defect(f"mscore_recipes names the package {package!r}: {reason(error)}") from error
-    return {
-        entry.name.removesuffix(".yaml"): str(entry)
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".yaml")
-    }
+    if spec is None or spec.submodule_search_locations is None:
+        what = f"No module named {package!r}" if spec is None else "it is a module, not a folder"
+        raise Defect(f"mscore_recipes names the package {package!r}: {what}")
+    paths = [os.path.join(folder, name) for folder in spec.submodule_search_locations for name in os.listdir(folder)]
+    return {os.path.basename(path).removesuffix(".yaml"): path for path in sorted(paths) if path.endswith(".yaml")}
 
 
 def reason(error: BaseException) -> str:

@@ -52,7 +52,7 @@ def evaluate(
             **settings,
         )
     if as_json:
-        from mscore.cli.tables import print_json
+        from mscore.cli.json_output import print_json
 
         print_json(evaluation.to_dict())
     else:

@@ -24,7 +24,7 @@ def plugins(context: click.Context, as_json: bool, verbose: bool) -> None:
         return
     listed = list(installed_plugins())
     if as_json:
-        from mscore.cli.tables import print_json
+        from mscore.cli.json_output import print_json
 
         print_json({"mscore": mscore.__version__, "plugins": [describe(plugin) for plugin in listed]})
         return

@@ -28,11 +28,13 @@ def recipes(context: click.Context, as_json: bool) -> None:
         }
         for component in components("recipe")
     ]
-    from mscore.cli.tables import print_json, print_table
-
     if as_json:
+        from mscore.cli.json_output import print_json
+
         print_json(found)
     elif found:
+        from mscore.cli.tables import print_table
+
         print_table(["recipe", "plugin", "about"], [list(entry.values())[:3] for entry in found])
     else:
         click.echo("no installed plugin brings a recipe")

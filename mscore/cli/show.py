@@ -31,8 +31,8 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
         what = kind or "component or plugin"
         raise UnknownComponent(f"unknown {what} {name!r}.{did_you_mean(name, known)} `mscore plugins` lists all.")
     if as_json:
+        from mscore.cli.json_output import print_json
         from mscore.cli.plugins import describe as describe_plugin
-        from mscore.cli.tables import print_json
 
         print_json([*map(describe_plugin, plugins), *map(describe, found)])
         return

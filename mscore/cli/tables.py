@@ -1,7 +1,6 @@
-"""What the listings print: tables for people, JSON for programs."""
+"""Tables for people."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import click
 from rich.console import Console
@@ -25,10 +24,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     with console.capture() as capture:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    from mscore.runs import strict_json
-
-    click.echo(strict_json.dumps(value))
