@@ -261,7 +261,9 @@ class GaussianHead(ActionHead):
             raise MscoreError("a Box action space cannot be masked")
         mean = self.linear_layer(latent)
         mean = mean.unflatten(-1, self.shape) if self.shape else mean[..., 0]
-        log_std = self.log_std.clamp(*self.LOG_STD_RANGE) + self.log_temperature
+        # Clamped in the forward pass alone: a parameter beyond the range must still find its way back.
+        clamped = self.log_std + (self.log_std.clamp(*self.LOG_STD_RANGE) - self.log_std).detach()
+        log_std = clamped + self.log_temperature
         return torch.stack([mean.float(), log_std.float().expand_as(mean)], dim=-1)
 
     def logprob(self, action: torch.Tensor, logits: torch.Tensor, return_dict: bool = False) -> torch.Tensor:

@@ -423,3 +423,13 @@ def test_any_leading_dimensions(name):
         assert head.logprob(head.sample(logits), logits).shape == leading
         assert head.entropy(logits).shape == leading
         assert head.kl_divergence(logits, logits).shape == (*leading, 1)
+
+
+def test_a_gaussians_deviation_comes_back_from_beyond_its_range():
+    head = make_action_head(spaces.Box(-1, 1, (2,)), 4)
+    with torch.no_grad():
+        head.log_std.fill_(-9.0)
+    logits = head(torch.zeros(1, 1, 4))
+    assert logits[..., 1].tolist() == [[[-5.0, -5.0]]]
+    (-head.logprob(torch.ones(1, 1, 2), logits)).sum().backward()
+    assert (head.log_std.grad < 0).all()
