@@ -19,6 +19,8 @@ GRID_SIDE = 16
 """Integer arrays up to this height and width hold symbols, as does…"""
 GRID_VALUES = 32
 """…an integer array of any size whose space allows at most this many values."""
+MANY_VALUES = 1e6
+"""Numbers that range further than this count as unbounded."""
 
 
 def kind_of(space: gymnasium.Space[Any], grid_values: int | None = None) -> Kind:
@@ -61,7 +63,7 @@ def _is_grid(space: spaces.Box) -> bool:
 
 
 def _is_bounded(space: spaces.Box) -> bool:
-    return bool(np.isfinite(space.low).all() and np.isfinite(space.high).all() and np.ptp(space.high) < 1e6)
+    return float(space.high.max()) - float(space.low.min()) < MANY_VALUES
 
 
 def leaves(space: gymnasium.Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -206,16 +208,16 @@ class Numbers(nn.Module):
         )
         low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in bounds)
         with np.errstate(over="ignore"):
-            bounded = np.isfinite(low) & np.isfinite(high) & (high - low < 1e6) & (high > low)
+            bounded = (high - low < MANY_VALUES) & (high > low)
+        low, high = np.where(bounded, low, -1), np.where(bounded, high, 1)
         self.register_buffer("bounded", torch.from_numpy(bounded), persistent=False)
-        middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
-        self.register_buffer("middle", torch.from_numpy(middle).float(), persistent=False)
-        self.register_buffer("half_range", torch.from_numpy(half).float(), persistent=False)
+        self.register_buffer("middle", torch.from_numpy((low + high) / 2).float(), persistent=False)
+        self.register_buffer("half_range", torch.from_numpy((high - low) / 2).float(), persistent=False)
         self.layer = nn.Linear(len(low), size)
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Numbers (N, …) to encodings (N, size)."""
-        flat = numbers.flatten(1).float()
+        flat = numbers.reshape(len(numbers), -1).float()
         compressed = flat.sign() * flat.abs().log1p()
         scaled = torch.where(self.bounded, (flat - self.middle) / self.half_range, compressed)
         return F.relu(self.layer(scaled.to(self.layer.weight.dtype)))
