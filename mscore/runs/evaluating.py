@@ -85,6 +85,9 @@ def evaluate_run(
     assert weights is not None  # find_run has seen that it is a run
     environment = _environment(weights, directory)
     policy = _acting(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    # How many environments the machine can hold side by side is what the run's config knows.
+    settings = {"num_envs": (weights.config.get("evaluation") or {}).get("num_envs"), **settings}
+    settings = {name: value for name, value in settings.items() if value is not None}
     folder = directory / EVALUATIONS / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder.mkdir(parents=True)
     began = time.perf_counter()
