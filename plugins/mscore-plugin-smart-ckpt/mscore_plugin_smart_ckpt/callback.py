@@ -98,9 +98,11 @@ class SmartCheckpointCallback(ModelCheckpoint):
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         link = self.last_model_path
-        if self.save_last == "link" and link and os.path.islink(link) and os.path.samefile(link, filepath):
+        linked = self.save_last == "link" and os.path.islink(link)
+        # Rank zero alone looks and acts: ranks that saw different files would wait for each other forever.
+        if trainer.is_global_zero and linked and os.path.realpath(link) == os.path.realpath(filepath):
             # The link must not dangle, not even until the base class renews it.
-            self._link_checkpoint(trainer, self._last_checkpoint_saved, link)
+            _replace_links(self._last_checkpoint_saved, link)
         super()._remove_checkpoint(trainer, averaged_twin(filepath))
         super()._remove_checkpoint(trainer, filepath)
 
@@ -116,9 +118,14 @@ class SmartCheckpointCallback(ModelCheckpoint):
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
         if trainer.is_global_zero and os.path.abspath(filepath) != os.path.abspath(linkpath):
-            _replace_link(Path(averaged_twin(filepath)), Path(averaged_twin(linkpath)))
-            _replace_link(Path(filepath), Path(linkpath))
+            _replace_links(filepath, linkpath)
         trainer.strategy.barrier()
+
+
+def _replace_links(filepath: str, linkpath: str) -> None:
+    """Make one name point at a checkpoint and the name of its twin at the twin."""
+    _replace_link(Path(averaged_twin(filepath)), Path(averaged_twin(linkpath)))
+    _replace_link(Path(filepath), Path(linkpath))
 
 
 def _replace_link(target: Path, link: Path) -> None:
