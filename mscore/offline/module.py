@@ -1,6 +1,7 @@
 """The Lightning module that trains a policy with objectives."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,11 @@ from mscore.offline.plain_config import convert_to_normal
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
+
+# Lightning says once per hook that a module's own is preferred to a data module's that there is not.
+warnings.filterwarnings(
+    "ignore", r"You have overridden `(on_before_batch_transfer|transfer_batch_to_device)` in `Light"
+)
 
 MEMORY_KEY = "memory"
 """Checkpoint key of the training memory, one entry per rank."""

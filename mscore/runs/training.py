@@ -1,6 +1,7 @@
 """A run from its config to its report: check, build, train, and leave a directory that says everything."""
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -179,7 +180,15 @@ def _train(directory: Path, config: RunConfig, plugins: Sequence[Mapping[str, An
         error = caught
         raise
     finally:
+        _close_loggers()
         _call_finished(used, run, error)
+
+
+def _close_loggers() -> None:
+    """End the Weights & Biases run of this process, or the next stage's would be written into it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def _call_finished(used: Sequence[Any], run: "Run", error: BaseException | None) -> None:
