@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from mscore.contracts.averaging import find_averaged_weights
 from mscore.contracts.objective import Batch, ObjectiveCallback
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
@@ -327,7 +328,14 @@ class MineLightning(pl.LightningModule):
             checkpoint[key] = [rank[key] for rank in ranks]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back this rank's part of what :meth:`on_save_checkpoint` kept, if as many ranks resume."""
+        """Take back this rank's part of what :meth:`on_save_checkpoint` kept, if as many ranks resume.
+
+        MineStudio's checkpoints wrap the optimizer's state where weights were averaged; without a callback
+        that averages, the wrapping is taken off.
+        """
+        if find_averaged_weights(self.trainer.callbacks) is None:  # type: ignore[attr-defined]
+            states = checkpoint.get("optimizer_states", [])
+            checkpoint["optimizer_states"] = [state.get("opt", state) for state in states]
         memories = checkpoint.get(MEMORY_KEY)
         if memories is None:
             return
@@ -339,10 +347,10 @@ class MineLightning(pl.LightningModule):
             return
         rank = self.trainer.global_rank
         self._memories["train"].load_state_dict(memories[rank])
-        states = checkpoint[OBJECTIVES_KEY][rank]
+        kept = checkpoint[OBJECTIVES_KEY][rank]
         for label, objective in self._stateful_objectives():
-            if label in states:
-                objective.load_state_dict(states[label])
+            if label in kept:
+                objective.load_state_dict(kept[label])
         self._restored[RANDOM_STATE_KEY] = checkpoint[RANDOM_STATE_KEY][rank]
 
     def _stateful_objectives(self) -> list[tuple[str, Any]]:

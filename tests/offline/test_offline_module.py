@@ -300,6 +300,23 @@ def test_a_resumed_fit_ends_bit_equal(tmp_path, stop, accumulate):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_a_checkpoint_with_a_wrapped_optimizer_resumes_without_averaging(tmp_path):
+    """D6: without its EMA callback the peer fails on its own checkpoints with KeyError 'param_groups'."""
+    fit = trainer(tmp_path)
+    fit.fit(MineLightning(TinyPolicy(), [Cloning()]), loader(3))
+    fit.save_checkpoint(tmp_path / "plain.ckpt")
+    saved = torch.load(tmp_path / "plain.ckpt", weights_only=True)
+    (state,) = saved["optimizer_states"]
+    weights = list(saved["state_dict"].values())
+    saved["optimizer_states"] = [
+        {"opt": state, "ema": weights, "current_step": 3, "decay": 0.9, "every_n_steps": 1},
+    ]
+    torch.save(saved, tmp_path / "wrapped.ckpt")
+    again = trainer(tmp_path, max_epochs=2)
+    again.fit(MineLightning(TinyPolicy(), [Cloning()]), loader(3), ckpt_path=tmp_path / "wrapped.ckpt")
+    assert again.global_step == 6
+
+
 def test_bf16_and_clipping(tmp_path):
     module = MineLightning(TinyPolicy(spaces.Box(-1, 1, (2,))), [Cloning()], learning_rate=0.01)
     fit = trainer(tmp_path, precision="bf16-mixed", gradient_clip_val=1.0)
