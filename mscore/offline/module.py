@@ -333,8 +333,8 @@ class MineLightning(pl.LightningModule):
         MineStudio's checkpoints wrap the optimizer's state where weights were averaged; without a callback
         that averages, the wrapping is taken off.
         """
-        if find_averaged_weights(self.trainer.callbacks) is None:  # type: ignore[attr-defined]
-            states = checkpoint.get("optimizer_states", [])
+        states = checkpoint.get("optimizer_states")
+        if states and find_averaged_weights(self.trainer.callbacks) is None:  # type: ignore[attr-defined]
             checkpoint["optimizer_states"] = [state.get("opt", state) for state in states]
         memories = checkpoint.get(MEMORY_KEY)
         if memories is None:
