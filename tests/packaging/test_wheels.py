@@ -252,8 +252,7 @@ def test_the_readmes_installation_from_the_index(wheels, tmp_path):
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
     # torch comes first, as in `make install`: what other packages would choose can be gigabytes.
     run([*pip, "torch"])
-    names = ["minigrid", "recurrent", "bc", "ema", "smart-ckpt", "speed-monitor"]
-    run([*pip, "--find-links", wheels, "mscore", *(f"mscore-plugin-{name}" for name in names)])
+    run([*pip, "--find-links", wheels, "mscore-plugin-minigrid[demo]"])
     run([python, "-m", "pip", "check"])
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MSCORE_", "PYTHON"))}
     variables = {**kept, "MSCORE_CACHE": str(tmp_path / "cache")}
