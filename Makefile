@@ -8,6 +8,9 @@ SOURCES := mscore tests $(wildcard plugins/*/mscore_plugin_*) $(wildcard plugins
 TYPED := mscore $(wildcard plugins/*/mscore_plugin_*)
 DEMO := unlock-pickup
 
+# Threads that spin while they wait take the core from whoever has work, on a machine that is shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help install demo test test-slow lint format benchmark docs clean
 
 help:

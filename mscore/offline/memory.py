@@ -5,6 +5,8 @@ state becomes the initial state and ``first`` is true at its first step. Whether
 on the host, before the batch is moved to the device, so that the step never waits for the device.
 """
 
+from collections.abc import Iterator
+from itertools import repeat, zip_longest
 from typing import Any
 
 import torch
@@ -16,24 +18,46 @@ from mscore.tree import tree_detach, tree_leaves, tree_map
 CONTINUITY_KEY = "continuity"
 """Batch key of the :class:`Continuity` that :meth:`Continuity.attach` computed on the host."""
 
-_Position = tuple[str | None, int]
-
 
 class Continuity:
     """Where each row of a batch begins and where the next batch would go on, on the host.
 
     Attributes:
-        begins: per row, the episode and the timestamp of its first step.
-        goes_on: per row, the episode and the timestamp that a continuation begins with.
+        episodes: per row, the name of its episode; None where the batch names none.
+        begins: per row, the timestamp of its first step.
+        goes_on: per row, the timestamp that a continuation begins with.
     """
 
-    __slots__ = ("begins", "goes_on")
+    __slots__ = ("begins", "episodes", "goes_on")
 
     def __init__(self, episodes: list[str] | None, timestamp: torch.Tensor) -> None:
-        first, last = timestamp[:, 0].tolist(), timestamp[:, -1].tolist()
-        names = episodes if episodes is not None else [None] * len(first)
-        self.begins: list[_Position] = list(zip(names, first, strict=True))
-        self.goes_on: list[_Position] = [(name, step + 1) for name, step in zip(names, last, strict=True)]
+        steps = timestamp.numpy(force=True)
+        self.episodes = None if episodes is None else list(episodes)
+        self.begins: list[int] = steps[:, 0].tolist()
+        self.goes_on: list[int] = (steps[:, -1] + 1).tolist()
+
+    def continues(self, before: "Continuity | None") -> list[bool] | None:
+        """Per row, whether it goes on where the batch before stopped; None if all do."""
+        if before is None:
+            return [False] * len(self.begins)
+        if self.begins == before.goes_on and self.episodes == before.episodes:
+            return None
+        now, then = self._rows(self.begins), before._rows(before.goes_on)
+        return [row == stopped for row, stopped in zip_longest(now, then)][: len(self.begins)]
+
+    def _rows(self, steps: list[int]) -> Iterator[tuple[str | None, int]]:
+        return zip(self.episodes or repeat(None), steps, strict=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {"episodes": self.episodes, "goes_on": self.goes_on}
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any]) -> "Continuity":
+        """What :meth:`state_dict` gave, to be gone on from."""
+        continuity = cls.__new__(cls)
+        continuity.episodes, continuity.begins, continuity.goes_on = saved["episodes"], [], saved["goes_on"]
+        return continuity
 
     @classmethod
     def of(cls, batch: Batch) -> "Continuity | None":
@@ -59,9 +83,9 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._goes_on: list[_Position] = []
+        self._before: Continuity | None = None
+        self._now: Continuity | None = None
         self._state: State = None
-        self._next: list[_Position] = []
         self._restored: list[torch.Tensor] | None = None
 
     def prepare(self, batch: Batch, policy: MinePolicy) -> tuple[Batch, State]:
@@ -80,14 +104,13 @@ class Memory:
             return _begin_all(batch), None
         if self._restored is not None:
             self._unflatten(policy)
-        before, rows = self._goes_on, continuity.begins
-        self._next = continuity.goes_on
-        if rows == before:
+        self._now = continuity
+        continues = continuity.continues(self._before)
+        if continues is None:
             return (batch if "first" in batch else _begin_rows(batch, None)), self._state
-        continues = [i < len(before) and row == before[i] for i, row in enumerate(rows)]
         if self._state is None or not any(continues):
             return _begin_all(batch), None
-        initial = policy.initial_state(len(rows))
+        initial = policy.initial_state(len(continues))
         device = next(tree_leaves(initial), batch["timestamp"]).device
         kept = torch.tensor(continues).to(device, non_blocking=True)
         state = tree_map(lambda fresh, old: _merge(kept, old, fresh), initial, self._state)
@@ -95,34 +118,35 @@ class Memory:
 
     def keep(self, state: State) -> None:
         """Remember the state after a batch, detached from its graph."""
-        self._goes_on = self._next
+        self._before = self._now
         self._state = tree_detach(state)
 
     def clear(self) -> None:
         """Forget everything, as at the start of an epoch of validation."""
-        self._goes_on, self._next, self._state, self._restored = [], [], None, None
+        self._before, self._now, self._state, self._restored = None, None, None, None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: plain lists and CPU tensors."""
         leaves = self._restored if self._restored is not None else list(tree_leaves(self._state))
         return {
-            "goes_on": [list(position) for position in self._goes_on],
+            "before": None if self._before is None else self._before.state_dict(),
             "state": [leaf.detach().cpu().clone() for leaf in leaves],
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; the state takes its shape at the next batch."""
-        self._goes_on = [(name, step) for name, step in saved["goes_on"]]
+        before = saved["before"]
+        self._before = None if before is None else Continuity.restored(before)
         self._restored = saved["state"]
 
     def _unflatten(self, policy: MinePolicy) -> None:
         """Give restored leaves the shape of the policy's initial state."""
         leaves = iter(self._restored or [])
-        rows = len(self._goes_on)
         self._restored = None
-        if not rows:
+        if self._before is None:
             return
-        self._state = tree_map(lambda fresh: next(leaves).to(fresh.device), policy.initial_state(rows))
+        initial = policy.initial_state(len(self._before.goes_on))
+        self._state = tree_map(lambda fresh: next(leaves).to(fresh.device), initial)
 
 
 def _merge(kept: torch.Tensor, old: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:

@@ -108,7 +108,7 @@ def test_state_survives_a_weights_only_checkpoint(tmp_path):
     restored = Memory()
     restored.load_state_dict(torch.load(tmp_path / "memory.pt", weights_only=True))
     again = restored.state_dict()
-    assert again["goes_on"] == memory.state_dict()["goes_on"]
+    assert again["before"] == memory.state_dict()["before"]
     following = tiny_batch(start=4, seed=3)
     _, expected = step(memory, policy, dict(following))
     _, found = step(restored, policy, dict(following))
@@ -120,5 +120,5 @@ def test_continuity_is_read_before_the_transfer():
     attached = Continuity.of(batch)
     batch["timestamp"] = None
     assert Continuity.of(batch) is attached
-    assert attached.begins[0] == ("episode-0", 0)
-    assert attached.goes_on[0] == ("episode-0", 4)
+    assert attached.episodes[0] == "episode-0"
+    assert (attached.begins[0], attached.goes_on[0]) == (0, 4)
