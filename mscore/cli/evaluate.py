@@ -65,6 +65,8 @@ def _print(evaluation: "RunEvaluation") -> None:
     weights = "averaged" if evaluation.averaged else "trained"
     click.echo(f"{weights} weights of {evaluation.checkpoint}")
     click.echo(str(evaluation.result.summary))
+    if evaluation.untrained is not None:
+        click.echo(f"before training: {evaluation.untrained}")
     for label, path in (("video", evaluation.result.video), ("picture", evaluation.result.picture)):
         if path is not None:
             click.echo(f"{label}: {shown(path)}")

@@ -14,6 +14,7 @@ from mscore.contracts.environment import Environment
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
 from mscore.evaluation import Evaluated, evaluate
+from mscore.evaluation.callback import HISTORY_FILE, read_history
 from mscore.runs import directory as layout
 from mscore.runs import strict_json
 from mscore.runs.loading import check_plugins, rebuild_policy, recorded_selection
@@ -22,6 +23,7 @@ from mscore.runs.weights import Weights, apply_weights, read_weights
 
 if TYPE_CHECKING:
     from mscore.evaluation import EpisodeResult
+    from mscore.evaluation.statistics import Summary
 
 EVALUATIONS = "evaluations"
 
@@ -39,6 +41,8 @@ class RunEvaluation:
     """Where the weights came from."""
     seconds: float
     settings: dict[str, Any]
+    untrained: "Summary | None"
+    """How the policy did before the run's first step, where the run evaluated it then."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON; the summary's fields, where it came from, and every episode."""
@@ -50,6 +54,7 @@ class RunEvaluation:
             "weights": "averaged" if self.averaged else "trained",
             "checkpoint": self.checkpoint,
             "settings": self.settings,
+            "untrained": None if self.untrained is None else self.untrained.to_dict(),
             "folder": str(self.folder),
             "video": None if video is None else str(video),
             "picture": None if picture is None else str(picture),
@@ -100,7 +105,8 @@ def evaluate_run(
         **settings,
     )
     seconds = time.perf_counter() - began
-    evaluation = RunEvaluation(folder, result, weights.averaged, weights.source, seconds, settings)
+    untrained = next((row.summary for row in read_history(directory / HISTORY_FILE) if row.step == 0), None)
+    evaluation = RunEvaluation(folder, result, weights.averaged, weights.source, seconds, settings, untrained)
     layout.write_file(folder / "evaluation.json", strict_json.dumps(evaluation.to_dict()) + "\n")
     return evaluation
 

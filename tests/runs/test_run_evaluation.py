@@ -38,3 +38,11 @@ def test_watching_a_run_needs_only_its_policy_and_environment(tiny, monkeypatch)
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "mscore_plugin_tiny.objective", None)
     assert evaluate_run(directory, episodes=1, video=False).result.summary.episodes == 1
+
+
+def test_what_the_untrained_policy_did_is_shown_beside_it(tiny, capsys):
+    directory = mscore.run({**CONFIG, "evaluation": {"episodes": 2}}).directory
+    evaluation = evaluate_run(directory, episodes=1, video=False)
+    assert evaluation.untrained.episodes == 2
+    assert evaluation.to_dict()["untrained"]["episodes"] == 2
+    assert evaluate_run(mscore.run(CONFIG).directory, episodes=1, video=False).untrained is None
