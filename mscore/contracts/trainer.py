@@ -66,4 +66,9 @@ class Trainer(ABC):
 
     @abstractmethod
     def fit(self, run: Run) -> None:
-        """Train the run to its end, leaving its last checkpoint in ``run.checkpoints / "last.ckpt"``."""
+        """Train the run to its end, from ``run.resume_from`` where that is set.
+
+        It leaves its last checkpoint in ``run.checkpoints / "last.ckpt"``: a dict of tensors and plain data with
+        ``state_dict`` (the policy's names after ``mine_policy.``), ``optimizer_states``, ``global_step`` and
+        ``hyper_parameters`` (those of the run).
+        """

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from gymnasium import spaces
 
 from mscore import hookspecs
 
@@ -106,6 +108,8 @@ def test_the_package_of_the_page_provides_every_kind_and_trains(blocks, mscore, 
     )
     mscore("run", "bare.yaml")
     (bare,) = (tmp_path / "work" / "runs" / "bare").glob("2*")
+    mscore("run", "--resume", bare, "trainer.max_steps=5")
+    assert torch.load(bare / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 5
     mscore("export", bare, "--to", tmp_path / "exported")
     assert (tmp_path / "exported" / "model.safetensors").exists()
 
@@ -132,9 +136,6 @@ def test_every_hook_is_documented_with_its_arguments(root):
 
 
 def test_the_policy_of_the_page_forgets_where_an_episode_starts(blocks, tmp_path, monkeypatch):
-    import torch
-    from gymnasium import spaces
-
     package = write_package(blocks("docs/write-a-plugin.md"), tmp_path / "lab")
     monkeypatch.syspath_prepend(str(package))
     from mscore_plugin_lab.policy import GRUPolicy
