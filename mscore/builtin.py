@@ -23,7 +23,20 @@ _LIGHTNING_CALLBACKS = {
     "tqdm-progress-bar": "TQDMProgressBar",
 }
 
-_TORCH_OPTIMIZERS = ["adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "rprop", "sgd"]
+_TORCH_OPTIMIZERS = [
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "asgd",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
+]
 
 _TORCH_SCHEDULERS = {
     "constant": "ConstantLR",

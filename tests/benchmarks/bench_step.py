@@ -14,12 +14,12 @@ import warnings
 import lightning.pytorch as pl
 import torch
 from gymnasium import spaces
+from mscore_plugin_ema import EMA
+from mscore_plugin_speed_monitor import SpeedMonitorCallback
 from torch import nn
 
 from mscore import MineLightning, MinePolicy, ObjectiveCallback
 from mscore.offline.csv_logger import CSVLogger
-from mscore_plugin_ema import EMA
-from mscore_plugin_speed_monitor import SpeedMonitorCallback
 
 SIZES = {"tiny (about 175 us)": (64, 32, 1), "8 ms": (512, 256, 4), "60 ms": (1024, 512, 12)}
 WARM_UP = 30
