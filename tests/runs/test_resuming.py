@@ -26,7 +26,7 @@ def test_a_resumed_run_goes_on_to_its_new_end(tiny):
 def test_an_interrupted_run_goes_on_where_it_was(tiny):
     with pytest.raises(MscoreError):
         mscore.run({**CONFIG, "callbacks": {"saboteur": {"step": 5, "how": "terminate"}}})
-    (directory,) = (tiny / "runs" / "run").iterdir()
+    directory = (tiny / "runs" / "run" / "latest").resolve()
     at_five = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
     assert at_five["global_step"] == 5
     assert mscore.run(resume=directory).report.step == 8
@@ -37,7 +37,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny):
 def test_a_run_that_saved_nothing_starts_again_in_its_directory(tiny):
     with pytest.raises(ZeroDivisionError):
         mscore.run({**CONFIG, "callbacks": {"saboteur": {"step": 2}}})
-    (directory,) = (tiny / "runs" / "run").iterdir()
+    directory = (tiny / "runs" / "run" / "latest").resolve()
     assert mscore.run(resume=directory).report.step == 8
 
 

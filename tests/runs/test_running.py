@@ -63,7 +63,7 @@ def test_a_failing_run_keeps_what_was_saved_and_says_how_to_go_on(tiny):
     config = {**CONFIG, "trainer": trainer, "callbacks": {"saboteur": {"step": 5}}}
     with pytest.raises(ZeroDivisionError) as caught:
         mscore.run(config)
-    (directory,) = (tiny / "runs" / "run").iterdir()
+    directory = (tiny / "runs" / "run" / "latest").resolve()
     assert caught.value.__notes__[-1] == f"to go on: mscore run --resume runs/run/{directory.name}"
     record = json.loads((directory / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "ZeroDivisionError: sabotage")
@@ -74,7 +74,7 @@ def test_a_failing_run_keeps_what_was_saved_and_says_how_to_go_on(tiny):
 def test_an_interrupted_run_is_saved_at_the_step_that_it_had_reached(tiny):
     with pytest.raises(Interrupted, match="to go on: mscore run --resume runs/run/"):
         mscore.run({**CONFIG, "callbacks": {"saboteur": {"step": 5, "how": "terminate"}}})
-    (directory,) = (tiny / "runs" / "run").iterdir()
+    directory = (tiny / "runs" / "run" / "latest").resolve()
     assert json.loads((directory / "run.json").read_text())["status"] == "interrupted"
     assert torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 5
 
@@ -131,7 +131,7 @@ def test_data_and_environment_must_agree(tiny):
         MscoreError, match=r"action space: Discrete\(n=3, .*in the data, Discrete\(n=2.*in the environment"
     ):
         mscore.run({**CONFIG, "data": {"use": "tiny", "actions": 3}})
-    (directory,) = (tiny / "runs" / "run").iterdir()
+    directory = (tiny / "runs" / "run" / "latest").resolve()
     assert yaml.safe_load((directory / "run.json").read_text())["status"] == "failed"
 
 
