@@ -17,6 +17,7 @@ MSCORE_API = 1
 
 if TYPE_CHECKING:
     from mscore.config import RunConfig as RunConfig
+    from mscore.config import build as build
     from mscore.contracts.averaging import AVERAGED_OF_KEY as AVERAGED_OF_KEY
     from mscore.contracts.averaging import AVERAGED_SUFFIX as AVERAGED_SUFFIX
     from mscore.contracts.averaging import AVERAGED_WEIGHTS_KEY as AVERAGED_WEIGHTS_KEY
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mscore.contracts.averaging import find_averaged_weights as find_averaged_weights
     from mscore.contracts.averaging import is_averaged_twin as is_averaged_twin
     from mscore.contracts.environment import Environment as Environment
+    from mscore.contracts.environment import EnvironmentId as EnvironmentId
     from mscore.contracts.objective import ObjectiveCallback as ObjectiveCallback
     from mscore.contracts.policy import MinePolicy as MinePolicy
     from mscore.contracts.trainer import Run as Run
@@ -57,6 +59,7 @@ _LAZY = {
     "AveragedWeights": "mscore.contracts.averaging",
     "ConfigError": "mscore.errors",
     "Environment": "mscore.contracts.environment",
+    "EnvironmentId": "mscore.contracts.environment",
     "EpisodeBatchSampler": "mscore.trajectories",
     "Memory": "mscore.offline.memory",
     "MineLightning": "mscore.offline",
@@ -70,6 +73,7 @@ _LAZY = {
     "Trainer": "mscore.contracts.trainer",
     "WindowDataset": "mscore.trajectories",
     "averaged_twin": "mscore.contracts.averaging",
+    "build": "mscore.config",
     "convert_to_normal": "mscore.offline",
     "find_averaged_weights": "mscore.contracts.averaging",
     "is_averaged_twin": "mscore.contracts.averaging",

@@ -3,9 +3,10 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
+from pydantic import AfterValidator
 
 from mscore.errors import MscoreError
 
@@ -102,15 +103,31 @@ class CallableEnvironment(Environment):
         )
 
 
+def _registered_name(value: str) -> str:
+    if ":" in value:
+        raise ValueError(
+            "expected a registered name without a package: what stands before a colon would be imported, and a "
+            "config names installed plugins' components only; a plugin with an `mscore_environments` hook can"
+        )
+    return value
+
+
+EnvironmentId = Annotated[str, AfterValidator(_registered_name)]
+"""Name in gymnasium's registry, as a config may give it.
+
+gymnasium imports the package in ``package:Name-v0``; no YAML file shall choose what is imported.
+"""
+
+
 class GymnasiumEnvironment(Environment):
     """Any environment of gymnasium's registry.
 
     Args:
-        id: registered name, such as ``CartPole-v1`` or ``package:Name-v0``.
+        id: registered name, such as ``CartPole-v1``.
         kwargs: further arguments for ``gymnasium.make``.
     """
 
-    def __init__(self, id: str, kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(self, id: EnvironmentId, kwargs: dict[str, Any] | None = None) -> None:
         self.id = id
         self.kwargs = kwargs or {}
 

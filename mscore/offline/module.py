@@ -121,6 +121,11 @@ class MineLightning(pl.LightningModule):
         return self._batch_step(batch, batch_idx, "val")
 
     def _batch_step(self, batch: Batch, batch_idx: int, step_name: str) -> dict[str, Any]:
+        if type(batch) is not dict and not isinstance(batch, Mapping):
+            raise MscoreError(
+                f"the data module gave a {step_name} batch of type {type(batch).__name__}; expected a dict of "
+                "observations, `agent_action`, `mask` and so on by name"
+            )
         for objective in self.callbacks.values():
             batch = objective.before_step(batch, batch_idx, step_name)
         memory = self._memories[step_name]

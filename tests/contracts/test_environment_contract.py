@@ -1,6 +1,7 @@
 """Environments from whatever a plugin registers."""
 
 import functools
+import sys
 from typing import Any
 
 import gymnasium
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from mscore.config import check_parameters, load_config
 from mscore.contracts.environment import CallableEnvironment, Environment, GymnasiumEnvironment, as_environment
-from mscore.errors import MscoreError
+from mscore.errors import ConfigError, MscoreError
 
 
 def cart(masscart: float = 1.0, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
@@ -123,3 +125,17 @@ def test_only_make_is_needed():
             return cart(render_mode=render_mode)
 
     assert Least().expert(Least()()) is None
+
+
+@pytest.mark.parametrize(("section", "name"), [("environment", "id"), ("data", "env"), ("environment", "env")])
+def test_a_config_cannot_have_a_package_imported_by_an_environments_name(section, name):
+    config = {
+        "policy": "recurrent",
+        "data": {"use": "minigrid"},
+        "objectives": {"bc": {}},
+        "environment": {"use": "gymnasium" if name == "id" else "minigrid"},
+    }
+    config[section][name] = "antigravity:Anything-v0"
+    with pytest.raises(ConfigError, match=rf"{section}\.{name}: .*a registered name without a package"):
+        check_parameters(load_config(config))
+    assert "antigravity" not in sys.modules

@@ -234,6 +234,11 @@ def test_other_results_than_mappings_and_scalars_are_refused():
         MineLightning(TinyPolicy(), [Wrong({"loss": torch.ones(2)})]).training_step(tiny_batch(), 0)
 
 
+def test_a_batch_that_is_no_dict_is_named():
+    with pytest.raises(MscoreError, match="gave a train batch of type list; expected a dict"):
+        MineLightning(TinyPolicy(), [Cloning()]).training_step([torch.zeros(2)], 0)
+
+
 def test_an_objective_with_parameters_is_trained_and_saved(tmp_path):
     class Learned(nn.Module, ObjectiveCallback):
         def __init__(self):

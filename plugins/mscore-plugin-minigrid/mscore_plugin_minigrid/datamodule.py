@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from torch.utils.data import DataLoader
 
-from mscore import ResumableDataModule
+from mscore import EnvironmentId, ResumableDataModule
 from mscore_plugin_minigrid.demonstrations import Demonstrations, identity, record
 from mscore_plugin_minigrid.environment import MiniGridEnvironment
 
@@ -39,7 +39,7 @@ class MiniGridDataModule(ResumableDataModule):
 
     def __init__(
         self,
-        env: str = "BabyAI-UnlockPickup-v0",
+        env: EnvironmentId = "BabyAI-UnlockPickup-v0",
         episodes: Annotated[int, Ge(2), Le(500_000)] = 500,
         root: str | None = None,
         seed: Annotated[int, Ge(0)] = 0,

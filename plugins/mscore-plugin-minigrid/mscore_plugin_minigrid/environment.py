@@ -9,7 +9,7 @@ import gymnasium
 import minigrid  # noqa: F401  (registers the environments)
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from mscore import Environment, MscoreError
+from mscore import Environment, EnvironmentId, MscoreError
 
 
 class _Level(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -39,7 +39,7 @@ class MiniGridEnvironment(Environment):
         kwargs: further arguments for ``gymnasium.make``, such as ``max_steps``.
     """
 
-    def __init__(self, env: str = "BabyAI-UnlockPickup-v0", kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(self, env: EnvironmentId = "BabyAI-UnlockPickup-v0", kwargs: dict[str, Any] | None = None) -> None:
         self.env = env
         self.kwargs = kwargs or {}
 
