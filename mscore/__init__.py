@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mscore.contracts.policy import MinePolicy as MinePolicy
     from mscore.contracts.trainer import Run as Run
     from mscore.contracts.trainer import Trainer as Trainer
+    from mscore.deprecation import MscoreDeprecationWarning as MscoreDeprecationWarning
+    from mscore.deprecation import MscoreRemovedIn1Warning as MscoreRemovedIn1Warning
     from mscore.errors import ConfigError as ConfigError
     from mscore.errors import MscoreError as MscoreError
     from mscore.heads import make_action_head as make_action_head
@@ -64,7 +66,9 @@ _LAZY = {
     "Memory": "mscore.offline.memory",
     "MineLightning": "mscore.offline",
     "MinePolicy": "mscore.contracts.policy",
+    "MscoreDeprecationWarning": "mscore.deprecation",
     "MscoreError": "mscore.errors",
+    "MscoreRemovedIn1Warning": "mscore.deprecation",
     "NULL_CAMERA": "mscore.heads.spaces",
     "ObjectiveCallback": "mscore.contracts.objective",
     "ResumableDataModule": "mscore.trajectories",
@@ -88,12 +92,19 @@ _LAZY = {
     "tree_map": "mscore.tree",
 }
 
+_DEPRECATED: dict[str, str] = {}
+"""Former public names, each with the one that takes its place: ``{"OldName": "mscore.NewName"}``."""
+
 torchvision_ops.install()
 
 __all__ = ["MSCORE_API", "__version__", "hookimpl", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _DEPRECATED:
+        from mscore.deprecation import renamed
+
+        return renamed(f"mscore.{name}", _DEPRECATED[name])
     if name not in _LAZY:
         raise AttributeError(f"module 'mscore' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

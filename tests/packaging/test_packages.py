@@ -164,7 +164,8 @@ BESIDE = {"trajectories": "offline", "testing": "evaluation"}
 """Rooms beside the line, and the last room on it that they may use."""
 
 EVERYWHERE = {
-    *("builtin", "components", "config", "errors", "hookspecs", "plugins", "registrations", "torchvision_ops", "tree")
+    *("builtin", "components", "config", "deprecation", "errors", "hookspecs"),
+    *("plugins", "registrations", "torchvision_ops", "tree"),
 }
 
 
