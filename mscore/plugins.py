@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -30,6 +30,8 @@ GROUP = "mscore"
 CORE = "mscore"
 DISABLE_VARIABLE = "MSCORE_DISABLE_PLUGINS"
 ONLY_VARIABLE = "MSCORE_PLUGINS"
+FILES_VARIABLE = "MSCORE_PLUGIN_FILES"
+"""Paths of plugin files, separated as those of ``PATH`` are."""
 
 Status = Literal["ok", "blocked", "broken", "incompatible"]
 
@@ -41,7 +43,7 @@ def canonical(distribution: str) -> str:
 
 @dataclass
 class Plugin:
-    """One entry point of the group ``mscore`` and what became of it."""
+    """One entry point of the group ``mscore``, or one file, and what became of it."""
 
     name: str
     """Entry-point name: what a user types."""
@@ -59,10 +61,14 @@ class Plugin:
     """Kind to mapping of component name to import string."""
     module: ModuleType | None = None
     metadata: importlib_metadata.Distribution | None = field(default=None, repr=False)
+    file: str | None = None
+    """Path of a plugin that is a single file."""
 
     @property
     def label(self) -> str:
-        """Distribution and version, for messages."""
+        """Distribution and version, or the file's name, for messages."""
+        if self.file is not None:
+            return os.path.basename(self.file)
         return f"{self.distribution} {self.version}".rstrip()
 
     def names(self, kind: str) -> list[str]:
@@ -73,8 +79,14 @@ class Plugin:
         """Name, version and source of this plugin, as a run records them.
 
         ``source`` is ``index`` for a package installed by name, else the address (and commit) that it was
-        installed from; ``sha256`` is that of the installed file list, or of the sources when editable.
+        installed from; ``sha256`` is that of the installed file list, or of the sources when editable. A plugin
+        that is a file has its path as ``source`` and ``file``, and ``sha256`` of what it holds.
         """
+        identity = {"plugin": self.name, "distribution": self.distribution, "version": self.version}
+        if self.file is not None:
+            from mscore.plugin_files import record as record_of_file
+
+            return identity | record_of_file(self.file)
         # Imported here and not above, as are other modules below: the listings do without them, and start
         # in half the time.
         import hashlib
@@ -87,10 +99,7 @@ class Plugin:
             source = direct.get("url", source) + (f"@{commit}" if commit else "")
             editable = bool(direct.get("dir_info", {}).get("editable", False))
             record = self.metadata.read_text("RECORD") or ""
-        return {
-            "plugin": self.name,
-            "distribution": self.distribution,
-            "version": self.version,
+        return identity | {
             "source": source,
             "editable": editable,
             "sha256": _source_digest(self.target) if editable else hashlib.sha256(record.encode()).hexdigest(),
@@ -104,19 +113,28 @@ class PluginSet:
         disabled: names of plugins (or distributions) that are not imported.
         only: if not None, the only plugins that are imported.
         discover: look for installed distributions; False gives the core's own components only.
+        files: paths of single files that are plugins; ``only`` does not concern them, as they are named anyway.
 
     Raises:
-        PluginError: if ``disabled`` or ``only`` names a plugin that is not installed.
+        PluginError: if ``disabled`` or ``only`` names a plugin that is not installed, or a file cannot be a
+            plugin by its name.
     """
 
     def __init__(
-        self, disabled: Iterable[str] = (), only: Iterable[str] | None = None, *, discover: bool = True
+        self,
+        disabled: Iterable[str] = (),
+        only: Iterable[str] | None = None,
+        *,
+        discover: bool = True,
+        files: Sequence[str] = (),
     ) -> None:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = [Plugin(CORE, CORE, mscore.__version__, "mscore.builtin")]
-        if discover:
-            self.plugins += sorted(_discover(), key=lambda p: (canonical(p.distribution), p.name))
+        found = list(_discover()) if discover else []
+        if files:
+            found += _file_plugins(files, [plugin.name for plugin in found])
+        self.plugins += sorted(found, key=lambda p: (canonical(p.distribution), p.name))
         self._block(list(disabled), None if only is None else list(only))
         for plugin in self.plugins:
             if plugin.status == "ok":
@@ -134,6 +152,23 @@ class PluginSet:
     def failed(self) -> list[Plugin]:
         """Plugins that are installed but cannot be used (broken or incompatible)."""
         return [plugin for plugin in self.plugins if plugin.status in ("broken", "incompatible")]
+
+    def refuse_failed(self, *, every: bool = False) -> None:
+        """Stop where a plugin file cannot be used: it was named on purpose.
+
+        Args:
+            every: stop for an installed plugin as well, also one that is not needed.
+
+        Raises:
+            PluginError: with one line for each.
+        """
+        lines = [
+            f"plugin {plugin.name!r} ({plugin.label}) is {plugin.status}: {plugin.reason}"
+            for plugin in self.failed
+            if every or plugin.file is not None
+        ]
+        if lines:
+            raise PluginError("\n".join(lines))
 
     def add_module(self, module: ModuleType, name: str, distribution: str = "", version: str = "") -> Plugin:
         """Load a module that is not an installed plugin, as tests and single files need it."""
@@ -182,13 +217,17 @@ class PluginSet:
             names = {plugin.name, canonical(plugin.distribution)}
             if names & set(disabled):
                 plugin.status, plugin.reason = "blocked", f"blocked by {DISABLE_VARIABLE} or --without"
-            elif only is not None and not names & set(only):
+            elif only is not None and plugin.file is None and not names & set(only):
                 plugin.status, plugin.reason = "blocked", f"not listed in {ONLY_VARIABLE}"
 
     def _load(self, plugin: Plugin) -> None:
         torch_was_loaded = "torch" in sys.modules
         start = time.perf_counter()
         try:
+            if plugin.file is not None:
+                from mscore.plugin_files import make_importable
+
+                make_importable(plugin.file)
             if plugin.module is None:
                 plugin.module = _import_plugin(plugin.target)
             api = getattr(plugin.module, "MSCORE_API", mscore.MSCORE_API)
@@ -207,6 +246,10 @@ class PluginSet:
         except (Exception, SystemExit) as error:
             # Isolation is the point: whatever a plugin does wrong becomes its reason in the list.
             plugin.status, plugin.reason = "broken", reason(error)
+            if plugin.file is not None:
+                from mscore.plugin_files import located_reason
+
+                plugin.reason = located_reason(error, plugin.file, plugin.module)
         finally:
             plugin.load_ms = (time.perf_counter() - start) * 1e3
             plugin.heavy = not torch_was_loaded and "torch" in sys.modules
@@ -221,11 +264,36 @@ class PluginSet:
 def installed_plugins() -> PluginSet:
     """The plugins of this process, discovered once, under the blocking variables of the environment."""
     only = os.environ.get(ONLY_VARIABLE)
-    return PluginSet(disabled=_split(os.environ.get(DISABLE_VARIABLE, "")), only=None if only is None else _split(only))
+    return PluginSet(
+        disabled=_split(os.environ.get(DISABLE_VARIABLE, "")),
+        only=None if only is None else _split(only),
+        files=named_files(),
+    )
+
+
+def named_files() -> list[str]:
+    """Paths of this process's plugin files."""
+    return [path for path in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if path]
+
+
+def name_files(paths: Iterable[str]) -> None:
+    """Name further plugin files, for this process and those that it starts."""
+    every = [*named_files(), *(os.path.abspath(os.path.expanduser(path)) for path in paths)]
+    os.environ[FILES_VARIABLE] = os.pathsep.join(dict.fromkeys(every))
+    installed_plugins.cache_clear()
 
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _file_plugins(files: Sequence[str], installed: Sequence[str]) -> list[Plugin]:
+    from mscore.plugin_files import check_files, plugin_name
+
+    check_files(files, installed)
+    return [
+        Plugin(plugin_name(path), plugin_name(path), "", plugin_name(path), file=path) for path in dict.fromkeys(files)
+    ]
 
 
 def _with_canonical(names: list[str]) -> list[str]:

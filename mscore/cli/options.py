@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mscore.plugins import DISABLE_VARIABLE, installed_plugins
+from mscore.plugins import DISABLE_VARIABLE, installed_plugins, name_files
 
 TRACEBACK_VARIABLE = "MSCORE_TRACEBACK"
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def process_options(function: F) -> F:
-    """Add ``--without`` and ``--traceback``.
+    """Add ``--plugin-file``, ``--without`` and ``--traceback``.
 
     They act through environment variables, so that the processes which a run starts (further ranks,
     data workers) behave as this one.
@@ -26,6 +26,16 @@ def process_options(function: F) -> F:
         is_eager=True,
         callback=_want_traceback,
         help="Show the whole traceback of an error.",
+    )(function)
+    function = click.option(
+        "--plugin-file",
+        "plugin_file",
+        multiple=True,
+        metavar="FILE",
+        expose_value=False,
+        is_eager=True,
+        callback=_name_files,
+        help="Use this Python file as a plugin. Can be given several times.",
     )(function)
     return click.option(
         "--without",
@@ -50,6 +60,11 @@ def _block(context: click.Context, parameter: click.Parameter, names: Sequence[s
     blocked = [name for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()]
     os.environ[DISABLE_VARIABLE] = ",".join(dict.fromkeys([*blocked, *names]))
     installed_plugins.cache_clear()
+
+
+def _name_files(context: click.Context, parameter: click.Parameter, paths: Sequence[str]) -> None:
+    if paths:
+        name_files(paths)
 
 
 def _want_traceback(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:

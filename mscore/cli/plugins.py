@@ -40,6 +40,7 @@ def describe(plugin: Plugin) -> dict[str, Any]:
         "status": plugin.status,
         "reason": plugin.reason,
         "module": plugin.target,
+        "file": plugin.file,
         "components": {kind: plugin.names(kind) for kind in plugin.components if plugin.names(kind)},
         "load_ms": round(plugin.load_ms, 2),
         "heavy": plugin.heavy,
@@ -57,7 +58,7 @@ def _print(listed: list[Plugin], verbose: bool) -> None:
         status = Text(plugin.status, style={"ok": "green", "blocked": "yellow"}.get(plugin.status, "red"))
         row: list[str | Text] = [
             plugin.name,
-            plugin.distribution,
+            plugin.file or plugin.distribution,
             plugin.version,
             status,
             _provides(plugin, verbose) if plugin.status == "ok" else plugin.reason,

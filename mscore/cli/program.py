@@ -110,13 +110,13 @@ def _place(error: Exception) -> str:
 
     frames = traceback.extract_tb(error.__traceback__)
     packages = [
-        (plugin.label, os.path.dirname(file))
+        (plugin.label, plugin.file or os.path.dirname(file) + os.sep)
         for plugin in installed_plugins().loaded
         if plugin.name != CORE and (file := getattr(plugin.module, "__file__", None))
     ]
-    for label, folder in packages:
+    for label, place in packages:
         for frame in reversed(frames):
-            if frame.filename.startswith(folder + os.sep):
+            if frame.filename.startswith(place):
                 return f"{frame.filename}:{frame.lineno} in {frame.name} ({label})"
     return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mscore.cli.options import process_options
+from mscore.plugins import installed_plugins
 from mscore.runs.ranks import is_rank_zero
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
 @click.option("--resume", metavar="RUN_DIR", help="Go on with a run, from its last checkpoint.")
 @click.option("--dry-run", is_flag=True, help="Check and build everything, try a batch or two, keep nothing.")
+@click.option("--strict", is_flag=True, help="Stop if any installed plugin cannot be loaded, needed or not.")
 @process_options
-def run(arguments: tuple[str, ...], resume: str | None, dry_run: bool) -> None:
+def run(arguments: tuple[str, ...], resume: str | None, dry_run: bool, strict: bool) -> None:
     """Train from CONFIG, a YAML file or the name of a recipe.
 
     KEY=VALUE changes one value of the config, such as objectives.bc.weight=0.5 or trainer.max_steps=100.
@@ -30,6 +32,7 @@ def run(arguments: tuple[str, ...], resume: str | None, dry_run: bool) -> None:
         raise click.UsageError("--dry-run is for a new run, not for --resume")
     if resume is None and (not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists())):
         raise click.UsageError("which config? Give a YAML file or a recipe's name (`mscore recipes` lists them)")
+    installed_plugins().refuse_failed(every=strict)
     config, overrides = (None, arguments) if resume is not None else (arguments[0], arguments[1:])
     if dry_run:
         assert config is not None
@@ -55,7 +58,6 @@ def _train(source: str | None, overrides: Sequence[str], resume: str | None) -> 
 
 def _announce(config: "RunConfig", directory: Path | None) -> None:
     """Say which code runs, and where; and what is installed but cannot be used."""
-    from mscore.plugins import installed_plugins
     from mscore.runs.directory import shown
     from mscore.runs.provenance import header, plugin_records
 

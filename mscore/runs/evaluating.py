@@ -17,7 +17,7 @@ from mscore.evaluation import Evaluated, evaluate
 from mscore.evaluation.callback import HISTORY_FILE, read_history
 from mscore.runs import directory as layout
 from mscore.runs import strict_json
-from mscore.runs.loading import check_plugins, rebuild_policy, recorded_selection
+from mscore.runs.loading import check_plugins, find_plugin_files, rebuild_policy, recorded_selection
 from mscore.runs.provenance import now
 from mscore.runs.weights import Weights, apply_weights, read_weights
 
@@ -86,6 +86,7 @@ def evaluate_run(
         MscoreError: the run's config names no environment, or there is no policy to load.
     """
     directory = layout.find_run(run_directory)
+    find_plugin_files(directory, "policy", "environment")
     weights = read_weights(directory, averaged)
     assert weights is not None  # find_run has seen that it is a run
     environment = _environment(weights, directory)

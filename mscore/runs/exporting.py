@@ -5,7 +5,7 @@ from pathlib import Path
 from mscore.errors import MscoreError
 from mscore.runs import directory as layout
 from mscore.runs import strict_json
-from mscore.runs.loading import plugins_for, rebuild_policy
+from mscore.runs.loading import find_plugin_files, plugins_for, rebuild_policy
 from mscore.runs.provenance import versions
 from mscore.runs.weights import EXPORT_FILE, WEIGHTS_FILE, apply_weights, read_weights
 
@@ -39,6 +39,7 @@ def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
     target = Path(to).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise MscoreError(f"{to} exists and is not an empty directory; nothing was written")
+    find_plugin_files(source, "policy")
     weights = read_weights(source, averaged)
     if weights is None:
         raise MscoreError(f"{source} is not a run's directory or a checkpoint (.ckpt)")

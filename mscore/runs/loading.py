@@ -9,7 +9,8 @@ from mscore.config import Selection, build
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
 from mscore.heads.spaces import restore
-from mscore.runs.provenance import compare
+from mscore.runs import directory as layout
+from mscore.runs.provenance import compare, find_files
 from mscore.runs.weights import Weights, apply_weights, read_weights
 
 
@@ -30,6 +31,7 @@ def load_policy(source: str | Path, *, averaged: bool | None = None, device: str
         MscoreError: there is nothing to load at ``source``, a plugin that the policy needs is missing, or
             weights and policy do not fit; tensors are named with both shapes.
     """
+    find_plugin_files(source, "policy")
     weights = read_weights(source, averaged)
     if weights is None:
         raise MscoreError(f"{source} is not a run's directory, a checkpoint (.ckpt) or an exported policy")
@@ -63,6 +65,17 @@ def recorded_selection(weights: Weights, section: str) -> Selection:
         )
     parameters = {name: value for name, value in chosen.items() if name != "use"}
     return Selection(section, section, chosen["use"], parameters, section, weights.source)
+
+
+def find_plugin_files(source: str | Path, *sections: str) -> None:
+    """Name the plugin files that sections of a run's config need, if ``source`` is a run's directory.
+
+    Raises:
+        MscoreError: a file is not where it was.
+    """
+    directory = Path(source).expanduser()
+    if directory.is_dir():
+        find_files({"plugins": plugins_for(layout.read_record(directory).get("plugins", []), *sections)})
 
 
 def check_plugins(weights: Weights, *sections: str) -> None:

@@ -1,5 +1,6 @@
 """Which code a run used: its plugins, the libraries below them, and the commit of the working folder."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,16 @@ from typing import Any
 from mscore.components import find
 from mscore.config import RunConfig, all_selections
 from mscore.errors import MscoreError
-from mscore.plugins import CORE, Plugin, PluginSet, canonical, installed_plugins
+from mscore.plugins import (
+    CORE,
+    FILES_VARIABLE,
+    Plugin,
+    PluginSet,
+    canonical,
+    installed_plugins,
+    name_files,
+    named_files,
+)
 
 _LIBRARIES = ("mscore", "torch", "lightning", "gymnasium", "numpy")
 
@@ -65,10 +75,34 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
+def find_files(recorded: Mapping[str, Any]) -> None:
+    """Name the plugin files that a run recorded, as far as they are not named already.
+
+    For a run's own directory, which holds its provenance; what a checkpoint names is not run.
+
+    Raises:
+        MscoreError: a file is not where it was.
+    """
+    files = [record["file"] for record in recorded.get("plugins", []) if record.get("file")]
+    named = {os.path.basename(path) for path in named_files()}
+    lost = [path for path in files if os.path.basename(path) not in named and not os.path.isfile(path)]
+    if lost:
+        raise MscoreError(
+            f"the plugin file {lost[0]} of this run is not there any more; put it back, or say where it is: "
+            f"--plugin-file PATH/{os.path.basename(lost[0])}"
+        )
+    new = [path for path in files if os.path.basename(path) not in named]
+    if new:
+        name_files(new)
+
+
 def header(records: Iterable[Mapping[str, Any]]) -> str:
     """The line at a run's start: ``mscore 0.1.0 | plugins: bc 0.1.0, ema 0.1.0* (*editable)``."""
     records = list(records)
-    names = [f"{record['plugin']} {record['version']}{'*' * record['editable']}" for record in records]
+    names = [
+        f"{record['plugin']} {'(file)' if record.get('file') else record['version']}{'*' * record['editable']}"
+        for record in records
+    ]
     note = " (*editable)" if any(record["editable"] for record in records) else ""
     return f"mscore {version('mscore')} | plugins: {', '.join(names) or 'none'}{note}"
 
@@ -95,7 +129,12 @@ def compare(
     for record in recorded.get("plugins", []):
         name, then = record["plugin"], record["version"]
         plugin = installed.get((canonical(record["distribution"]), name))
-        if plugin is None:
+        if plugin is None and record.get("file"):
+            missing.append(
+                f"plugin file {record['file']} is not named; add --plugin-file {record['file']} (in Python, set "
+                f"{FILES_VARIABLE})"
+            )
+        elif plugin is None:
             line = f"pip install {record['distribution']}=={then}"
             missing.append(f"plugin {name!r} ({record['distribution']} {then}) is not installed: {line}")
         elif plugin.status != "ok":
@@ -103,7 +142,8 @@ def compare(
         elif plugin.version != then:
             changes.append(f"plugin {name!r} was {then}, is {plugin.version}")
         elif plugin.provenance()["sha256"] != record["sha256"]:
-            changes.append(f"the code of plugin {name!r} ({plugin.label}) has changed")
+            what = f"the plugin file {plugin.file}" if plugin.file else f"the code of plugin {name!r} ({plugin.label})"
+            changes.append(f"{what} has changed")
     if missing:
         raise MscoreError(f"cannot {doing}: " + "; ".join(missing))
     present = versions()

@@ -8,6 +8,7 @@ from typing import Any
 
 from mscore.config import RunConfig
 from mscore.errors import Interrupted
+from mscore.plugins import installed_plugins
 from mscore.runs import directory as layout
 from mscore.runs.provenance import git_state, now, versions
 
@@ -47,6 +48,11 @@ class RunRecord:
                 "error": None,
                 "versions": versions(),
                 "plugins": self.plugins,
+                "order": {
+                    "plugins": [plugin.name for plugin in installed_plugins().loaded],
+                    "objectives": [objective.label for objective in self.config.objectives],
+                    "callbacks": [callback.label for callback in self.config.callbacks],
+                },
                 "sessions": [*layout.read_record(self.directory).get("sessions", []), session],
             },
         )

@@ -10,7 +10,7 @@ from mscore.components import find
 from mscore.config import RunConfig, load_config
 from mscore.errors import ConfigError, did_you_mean
 from mscore.runs import directory as layout
-from mscore.runs.provenance import compare
+from mscore.runs.provenance import compare, find_files
 from mscore.runs.ranks import is_rank_zero
 
 _STAGE = re.compile(r"stages\[\d+\]\.")
@@ -23,9 +23,10 @@ def load_resumed(directory: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         ConfigError: an override of something that a resumed run keeps.
-        MscoreError: a plugin that the run used is missing.
+        MscoreError: a plugin (or a plugin file) that the run used is missing.
     """
     record = layout.read_record(directory)
+    find_files(record)
     changes = compare(record)
     if is_rank_zero():
         for change in changes:

@@ -63,7 +63,7 @@ def cli(monkeypatch, tmp_path, capsys):
 
     monkeypatch.syspath_prepend(str(TINY_SITE))
     monkeypatch.setenv("MSCORE_PLUGINS", "tiny")
-    for variable in ("MSCORE_RUN_DIR", "MSCORE_DISABLE_PLUGINS", "MSCORE_TRACEBACK"):
+    for variable in ("MSCORE_RUN_DIR", "MSCORE_DISABLE_PLUGINS", "MSCORE_PLUGIN_FILES", "MSCORE_TRACEBACK"):
         monkeypatch.setenv(variable, "")  # what a command sets is undone after the test
     monkeypatch.chdir(tmp_path)
     installed_plugins.cache_clear()

@@ -101,7 +101,7 @@ def parse(arguments):
 
 
 def test_commands_of_a_page_parse(command_block, monkeypatch):
-    for variable in ("MSCORE_DISABLE_PLUGINS", "MSCORE_TRACEBACK"):
+    for variable in ("MSCORE_DISABLE_PLUGINS", "MSCORE_PLUGIN_FILES", "MSCORE_TRACEBACK"):
         monkeypatch.setenv(variable, os.environ.get(variable, ""))  # what an option sets is undone after the test
     monkeypatch.setenv("COLUMNS", "120")
     for arguments in command_block.commands():

@@ -165,7 +165,7 @@ BESIDE = {"trajectories": "offline", "testing": "evaluation"}
 
 EVERYWHERE = {
     *("builtin", "components", "config", "deprecation", "errors", "hookspecs"),
-    *("plugins", "registrations", "torchvision_ops", "tree"),
+    *("plugin_files", "plugins", "registrations", "torchvision_ops", "tree"),
 }
 
 

@@ -13,6 +13,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(SITE))
     monkeypatch.setenv("MSCORE_PLUGINS", "tiny")
     monkeypatch.setenv("MSCORE_RUN_DIR", "")  # what a run sets is undone after the test
+    monkeypatch.setenv("MSCORE_PLUGIN_FILES", "")
     monkeypatch.setenv("TINY_NOTES", str(tmp_path / "notes.txt"))
     monkeypatch.chdir(tmp_path)
     installed_plugins.cache_clear()
