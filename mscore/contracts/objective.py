@@ -1,7 +1,7 @@
 """Objectives: losses and metrics computed from a batch and a policy's latents."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -27,10 +27,14 @@ class ObjectiveCallback:
         needs_batch: batch keys that it cannot do without; a missing one stops the run with a message.
         needs_latents: latents that it cannot do without; checked against the policy's
             ``provides_latents`` before anything is built, where the policy declares them.
+        mean_over: what the loss is a mean over: ``"frames"`` that are valid, or ``"rows"`` that have one. The
+            loss of a batch is then the mean of its parts' losses, weighted by that number, and the tests of
+            ``mscore.testing`` hold it to that. None if it is no such mean.
     """
 
     needs_batch: ClassVar[frozenset[str]] = frozenset()
     needs_latents: ClassVar[frozenset[str]] = frozenset()
+    mean_over: Literal["frames", "rows"] | None = None
 
     def before_step(self, batch: Batch, batch_idx: int, step_name: str) -> Batch:
         """Change or complete the batch before the policy sees it.

@@ -46,6 +46,7 @@ class BehaviorCloneCallback(ObjectiveCallback):
             raise ValueError(f"reduction is {reduction!r}, expected 'sum' or 'mean'")
         self.weight = weight
         self.reduction = reduction
+        self.mean_over = "rows" if reduction == "sum" else "frames"
 
     def __call__(
         self,

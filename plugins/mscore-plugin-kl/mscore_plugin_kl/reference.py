@@ -46,6 +46,7 @@ class ReferenceKLCallback(ObjectiveCallback):
     """
 
     needs_latents = frozenset({"pi_logits"})
+    mean_over = "frames"
     # A policy made by a config would have weights of its own drawing, which is no reference.
     mscore_hidden_parameters = frozenset({"reference_policy"})
 
