@@ -241,7 +241,7 @@ class PluginSet:
             self._refuse_shared_module(plugin)
             check_implementations(plugin.module)
             components = registrations(plugin.module)
-            self.manager.register(plugin.module, f"{plugin.distribution}:{plugin.name}")
+            self._register(plugin)
             plugin.components = components
         except (Exception, SystemExit) as error:
             # Isolation is the point: whatever a plugin does wrong becomes its reason in the list.
@@ -253,6 +253,16 @@ class PluginSet:
         finally:
             plugin.load_ms = (time.perf_counter() - start) * 1e3
             plugin.heavy = not torch_was_loaded and "torch" in sys.modules
+
+    def _register(self, plugin: Plugin) -> None:
+        name = f"{plugin.distribution}:{plugin.name}"
+        try:
+            self.manager.register(plugin.module, name)
+        except Exception:
+            # pluggy before 1.7 keeps the hooks that came before the one that failed.
+            if self.manager.has_plugin(name):
+                self.manager.unregister(name=name)
+            raise
 
     def _refuse_shared_module(self, plugin: Plugin) -> None:
         for other in self.loaded:

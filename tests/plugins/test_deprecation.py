@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 
 import pytest
@@ -56,6 +57,20 @@ def test_a_plugin_with_a_deprecated_hook_loads_and_is_told_where(
     found = [(one.category, str(one.message), one.filename, one.lineno) for one in recwarn]
     expected = [(MscoreRemovedIn1Warning, message, str(tmp_path / f"{name}.py"), 3)]
     assert found == (expected if message else [])
+
+
+def test_where_the_warning_is_an_error_nothing_of_the_plugin_stays(plugins, tmp_path, monkeypatch):
+    """The hook that is right comes first in the module; pluggy before 1.7 would go on calling it."""
+    code = OLD_HOOK + "\n@hookimpl\ndef mscore_callbacks():\n    return {}\n"
+    (tmp_path / "acme_strict.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", mscore.MscoreDeprecationWarning)
+        plugin = plugins.add_module(import_module("acme_strict"), "strict")
+    assert plugin.status == "broken"
+    assert plugin.reason == "MscoreRemovedIn1Warning: mscore_losses is deprecated; use mscore_objectives"
+    assert not plugins.manager.is_registered(plugin.module)
+    assert plugin.module not in [one.plugin for one in plugins.manager.hook.mscore_callbacks.get_hookimpls()]
 
 
 @pytest.mark.parametrize("use", ["from mscore import Objective", "import mscore; Objective = mscore.Objective"])
