@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic.warnings import ArbitraryTypeWarning
 from pydantic_core import ErrorDetails, SchemaError, core_schema
 
 from mscore.config.annotations import checked_type, component_kind, type_text
@@ -196,8 +195,9 @@ def _model(target: Any, parameters: tuple[Parameter, ...], unchecked: frozenset[
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="ignore", protected_namespaces=())
     name = getattr(target, "__name__", type(target).__name__)
     with warnings.catch_warnings():
-        # An annotation that is no type is accepted unchecked; that is the plugin author's affair.
-        warnings.simplefilter("ignore", ArbitraryTypeWarning)
+        # An annotation that is no type is accepted unchecked; that is the plugin author's affair. Which class
+        # the warning has depends on pydantic's version.
+        warnings.filterwarnings("ignore", message=".* is not a Python type")
         model: type[BaseModel] = create_model(name, __config__=config, **fields)
     return model
 

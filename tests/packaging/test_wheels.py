@@ -3,8 +3,8 @@
 import email
 import json
 import os
+import re
 import shutil
-import site
 import subprocess
 import sys
 import zipfile
@@ -34,32 +34,8 @@ BROKEN = {
 }
 
 
-def run(command, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def name_of(folder):
     return "mscore" if folder == ROOT else folder.name
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    """A folder with the wheel of every package, built from copies of what git would take."""
-    folder = tmp_path_factory.mktemp("wheels")
-    sources = tmp_path_factory.mktemp("sources")
-    for package in PACKAGES:
-        listed = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=package).splitlines()
-        for name in listed:
-            target = sources / name_of(package) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if (package / name).is_file():
-                shutil.copyfile(package / name, target)
-        run(
-            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, sources / name_of(package)]
-        )
-    return folder
 
 
 def wheel_of(wheels, name):
@@ -71,51 +47,6 @@ def metadata_of(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         return email.message_from_bytes(archive.read(name))
-
-
-class Environment:
-    """A fresh virtual environment that sees the libraries of this one, and nothing of mscore but what it installs."""
-
-    def __init__(self, folder: Path, wheels: Path) -> None:
-        self.folder, self.wheels = folder, wheels
-        run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"])
-        self.python = folder / "venv" / "bin" / "python"
-        self.site = Path(run([self.python, "-c", "import site; print(site.getsitepackages()[0])"]).strip())
-        libraries = folder / "libraries"
-        libraries.mkdir()
-        for entry in Path(site.getsitepackages()[0]).iterdir():
-            if "mscore" not in entry.name and entry.suffix != ".pth":
-                (libraries / entry.name).symlink_to(entry)
-        (self.site / "libraries.pth").write_text(f"{libraries}\n")
-        self.work = folder / "work"
-        self.work.mkdir()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MSCORE_", "PYTHON"))}
-        self.variables = {**kept, "MSCORE_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-
-    def install(self, *names: str) -> None:
-        """Install wheels by name; what they need is taken from the folder of wheels and the libraries."""
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            self.python,
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ]
-        run([*pip, "--no-index", "--find-links", self.wheels, *names], env=self.variables)
-
-    def mscore(self, *arguments: object) -> str:
-        return run([self.python.parent / "mscore", *arguments], cwd=self.work, env=self.variables, timeout=600)
-
-    def code(self, text: str) -> str:
-        return run([self.python, "-c", text], cwd=self.work, env=self.variables)
-
-
-@pytest.fixture
-def fresh(tmp_path, wheels):
-    return Environment(tmp_path, wheels)
 
 
 # --- what is in a wheel ----------------------------------------------------------------------------
@@ -190,7 +121,7 @@ def test_a_recipe_runs_outside_the_repository(fresh):
     assert "train/focal/loss" in (fresh.work / "runs" / "focal" / "latest" / "metrics.csv").read_text()
 
 
-def test_broken_plugins_are_listed_and_stop_nothing_else(fresh):
+def test_broken_plugins_are_listed_and_stop_nothing_else(fresh, run):
     fresh.install("mscore-plugin-minigrid", "mscore-plugin-recurrent", "mscore-plugin-bc")
     for module, code in BROKEN.items():
         package = fresh.folder / module
@@ -244,7 +175,7 @@ def test_a_plugin_installs_with_only_what_it_declares(fresh, folder):
                 fresh.mscore("plugins", "show", name, "--kind", kind)
 
 
-def test_the_readmes_installation_from_the_index(wheels, tmp_path):
+def test_the_readmes_installation_from_the_index(wheels, run, tmp_path):
     """Nothing is lent from this environment: every library is installed, at the versions of constraints.txt."""
     venv = tmp_path / "venv"
     run([sys.executable, "-m", "venv", venv])
@@ -267,3 +198,16 @@ def test_the_readmes_installation_from_the_index(wheels, tmp_path):
     )
     assert done.returncode == 2
     assert 'pip install "mscore[wandb]"' in done.stderr
+
+
+# --- downstream: each plugin's own tests -----------------------------------------------------------
+
+
+@every_plugin
+def test_a_plugins_own_tests_pass_with_the_cores_wheel(fresh, folder):
+    """Its suite is copied to where nothing else of the repository is; other plugins that it names are installed."""
+    tests = shutil.copytree(folder / "tests", fresh.work / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    named = {name for path in tests.glob("*.py") for name in re.findall(r"mscore_plugin_[a-z_]+", path.read_text())}
+    extras = metadata_of(wheel_of(fresh.wheels, folder.name)).get_all("Provides-Extra") or []
+    fresh.install(f"{folder.name}[{','.join(extras)}]", *(name.replace("_", "-") for name in sorted(named)))
+    assert "passed" in fresh.pytest("tests")
