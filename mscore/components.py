@@ -127,20 +127,60 @@ def _owns(plugin: Plugin, owner: str) -> bool:
     return owner == plugin.name or canonical(owner) == canonical(plugin.distribution)
 
 
-def _unknown(kind: str, owner: str, bare: str, name: str, everything: Iterable[Component], plugins: PluginSet) -> str:
-    for plugin in plugins.plugins:
-        if plugin.status != "ok" and _would_provide(plugin, kind, bare, owner):
-            return (
-                f"{kind} {name!r} is provided by plugin {plugin.name!r}, which cannot be used: "
-                f"{plugin.label} is installed but {plugin.status}: {plugin.reason}"
-            )
-    installed = {canonical(plugin.distribution) for plugin in plugins.plugins}
+def provider(kind: str, name: str, plugins: PluginSet | None = None) -> tuple[str, Plugin | None]:
+    """The distribution that provides a name, also where it is not installed or cannot be used.
+
+    Returns:
+        The distribution's name, and its plugin if it is installed.
+
+    Raises:
+        UnknownComponent: nobody is known to provide it.
+        AmbiguousComponent: two installed plugins provide it and the name is not qualified.
+    """
+    plugins = plugins or installed_plugins()
+    try:
+        plugin = find(kind, name, plugins).plugin
+        return plugin.distribution, plugin
+    except UnknownComponent:
+        owner, _, bare = name.rpartition("/")
+        unusable = _unusable_provider(kind, bare, owner, plugins)
+        if unusable is not None:
+            return unusable.distribution, unusable
+        listed = _listed_provider(kind, bare, owner, plugins)
+        if listed is not None:
+            return listed, None
+        raise
+
+
+def _unusable_provider(kind: str, bare: str, owner: str, plugins: PluginSet) -> Plugin | None:
+    """The plugin that is installed, not in use, and would provide a name."""
+    return next(
+        (plugin for plugin in plugins if plugin.status != "ok" and _would_provide(plugin, kind, bare, owner)), None
+    )
+
+
+def _listed_provider(kind: str, bare: str, owner: str, plugins: PluginSet) -> str | None:
+    """The distribution that is not installed, and provides a name as the plugin directory says."""
+    installed = {canonical(plugin.distribution) for plugin in plugins}
     for entry in plugin_directory():
-        distribution = entry["distribution"]
+        distribution: str = entry["distribution"]
         if owner and canonical(owner) not in (distribution, distribution.removeprefix("mscore-plugin-")):
             continue
         if bare in entry["provides"].get(kind, []) and distribution not in installed:
-            return f"no {kind} {name!r} is installed; {distribution} provides it: pip install {distribution}"
+            return distribution
+    return None
+
+
+def _unknown(kind: str, owner: str, bare: str, name: str, everything: Iterable[Component], plugins: PluginSet) -> str:
+    plugin = _unusable_provider(kind, bare, owner, plugins)
+    if plugin is not None:
+        return (
+            f"{kind} {name!r} is provided by plugin {plugin.name!r}, which cannot be used: "
+            f"{plugin.label} is installed but {plugin.status}: {plugin.reason}"
+        )
+    distribution = _listed_provider(kind, bare, owner, plugins)
+    if distribution is not None:
+        return f"no {kind} {name!r} is installed; {distribution} provides it: pip install {distribution}"
     if owner:
         return _unknown_in(kind, owner, bare, name, plugins)
     known = sorted({component.name for component in everything})

@@ -11,10 +11,13 @@ BUILTIN = {
     "run": ("mscore.cli.run:run", "Train from a config or a recipe."),
     "evaluate": ("mscore.cli.evaluate:evaluate", "Let a run's policy act in its environment."),
     "export": ("mscore.cli.export:export", "Write a run's policy for others."),
+    "deps": ("mscore.cli.deps:deps", "Print what to install for a config."),
+    "schema": ("mscore.cli.schema:schema", "Print the JSON schema of configs, for editors."),
     "recipes": ("mscore.cli.recipes:recipes", "List the ready configs."),
     "recipes copy": ("mscore.cli.recipes:copy", "Copy a recipe, to change it."),
     "plugins": ("mscore.cli.plugins:plugins", "List the plugins and what they provide."),
     "plugins show": ("mscore.cli.show:show", "Show a component's parameters."),
+    "plugins new": ("mscore.cli.new:new", "Write a plugin package from the template."),
 }
 """Command path to import string and help; here, so that ``--help`` imports none of them."""
 

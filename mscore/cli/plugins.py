@@ -13,14 +13,18 @@ from mscore.plugins import CORE, Plugin, installed_plugins
 @click.group(cls=LazyGroup, path="plugins", invoke_without_command=True)
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Also show all names of the core, modules and load times.")
+@click.option("--requirements", is_flag=True, help="Print their versions as a requirements file.")
 @process_options
 @click.pass_context
-def plugins(context: click.Context, as_json: bool, verbose: bool) -> None:
+def plugins(context: click.Context, as_json: bool, verbose: bool, requirements: bool) -> None:
     """List the installed plugins and what they provide.
 
     A plugin that cannot be loaded is listed with its reason; runs that do not need it are not affected.
     """
     if context.invoked_subcommand is not None:
+        return
+    if requirements:
+        _print_pins(as_json)
         return
     listed = list(installed_plugins())
     if as_json:
@@ -29,6 +33,18 @@ def plugins(context: click.Context, as_json: bool, verbose: bool) -> None:
         print_json({"mscore": mscore.__version__, "plugins": [describe(plugin) for plugin in listed]})
         return
     _print(listed, verbose)
+
+
+def _print_pins(as_json: bool) -> None:
+    from mscore.cli.pins import pin_line, pins
+
+    found = pins(installed_plugins())
+    if as_json:
+        from mscore.cli.json_output import print_json
+
+        print_json(found)
+    else:
+        click.echo("\n".join(map(pin_line, found)))
 
 
 def describe(plugin: Plugin) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mscore.plugins import PluginSet
 
 SECTIONS = (
-    *("name", "seed", "init_from", "log_freq", "policy", "data", "objectives", "optimizer", "scheduler"),
+    *("name", "requires", "seed", "init_from", "log_freq", "policy", "data", "objectives", "optimizer", "scheduler"),
     *("trainer", "callbacks", "loggers", "environment", "evaluation", "stages"),
 )
 """Sections of a config, in the order in which a resolved config has them; ``defaults`` is for files only."""
@@ -73,6 +73,7 @@ class Grammar:
             "name": self._name(default_name),
             "seed": self._integer(self.tree, "seed", "seed", 0, least=0, most=_LARGEST_SEED),
             "init_from": self._init_from(),
+            "requires": self._requires(),
             "log_freq": self._integer(self.tree, "log_freq", "log_freq", 20, least=1),
         }
         evaluation = self._evaluation()
@@ -171,6 +172,22 @@ class Grammar:
             return ""
         return name
 
+    def _requires(self) -> tuple[str, ...]:
+        value = self.tree.get("requires")
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            self._report("requires", f"found {found(value)}, expected a list of requirements")
+            return ()
+        from mscore.config.requirements import requirement_problem
+
+        for index, requirement in enumerate(value):
+            path = child("requires", index)
+            problem = None if path in self.broken else requirement_problem(requirement)
+            if problem is not None:
+                self._report(path, problem)
+        return tuple(map(str, value))
+
     def _init_from(self) -> str | None:
         value = self.tree.get("init_from")
         if value is not None and not (isinstance(value, str) and value):
@@ -265,6 +282,8 @@ def _resolved(values: Mapping[str, Any]) -> Tree:
             resolved[section] = value.to_config()
         elif isinstance(value, Evaluation):
             resolved[section] = dataclasses.asdict(value)
+        elif section == "requires":
+            resolved |= {section: list(value)} if value else {}
         elif value is not None:
             resolved[section] = value
     return resolved

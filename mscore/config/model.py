@@ -74,6 +74,7 @@ class RunConfig:
     With ``stages`` the fields describe the common part, and each stage's ``config`` a run of its own.
 
     Attributes:
+        requires: what has to be installed, as pip writes it; it was when the config was read.
         resolved: the whole plain config, with defaults filled in; a config made from it is the same.
         source: the file, or the recipe, for messages.
         origins: where each value was written, for messages.
@@ -94,6 +95,7 @@ class RunConfig:
     evaluation: Evaluation | None
     init_from: str | None
     stages: tuple[Stage, ...]
+    requires: tuple[str, ...]
     resolved: dict[str, Any] = field(repr=False)
     source: str = field(default="config", compare=False)
     origins: Origins = field(default_factory=Origins, repr=False, compare=False)

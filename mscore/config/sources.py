@@ -28,6 +28,8 @@ class Draft:
     places: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     """Mistakes found while laying the files over one another."""
+    files: list[Path] = field(default_factory=list)
+    """The files that were read, recipes among them."""
 
 
 def read_source(source: str | Path | Mapping[str, Any], plugins: "PluginSet | None") -> Draft:
@@ -59,6 +61,7 @@ class _Includes:
 
     def lay_file(self, path: Path, chain: tuple[Path, ...]) -> None:
         shown = _shown(path)
+        self.draft.files.append(path)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
