@@ -16,6 +16,7 @@ BUILTIN = {
     "recipes": ("mscore.cli.recipes:recipes", "List the ready configs."),
     "recipes copy": ("mscore.cli.recipes:copy", "Copy a recipe, to change it."),
     "plugins": ("mscore.cli.plugins:plugins", "List the plugins and what they provide."),
+    "plugins check": ("mscore.cli.check:check", "Hold a plugin against what mscore expects of one."),
     "plugins show": ("mscore.cli.show:show", "Show a component's parameters."),
     "plugins new": ("mscore.cli.new:new", "Write a plugin package from the template."),
 }

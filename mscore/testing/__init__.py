@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mscore.testing.subjects import Sample as Sample
     from mscore.testing.tiny import TinyDataModule as TinyDataModule
     from mscore.testing.tiny import TinyEnvironment as TinyEnvironment
+    from mscore.testing.tiny import TinyObjective as TinyObjective
     from mscore.testing.tiny import TinyPolicy as TinyPolicy
     from mscore.testing.tiny import tiny_batch as tiny_batch
 
@@ -30,6 +31,7 @@ _LAZY = {
     "Sample": "subjects",
     "TinyDataModule": "tiny",
     "TinyEnvironment": "tiny",
+    "TinyObjective": "tiny",
     "TinyPolicy": "tiny",
     "check_plugin": "collection",
     "conformance": "pytest_items",

@@ -24,6 +24,14 @@ _MODULES = {
     ANY: "component_checks",
     "objective": "objective_checks",
     "policy": "policy_checks",
+    "callback": "callback_checks",
+    "datamodule": "datamodule_checks",
+    "environment": "environment_checks",
+    "trainer": "trainer_checks",
+    "optimizer": "optimization_checks",
+    "scheduler": "optimization_checks",
+    "logger": "logger_checks",
+    "command": "command_checks",
 }
 """Kind to the module of its checks, imported when it is needed."""
 

@@ -1,8 +1,10 @@
 """From a plugin's name to the checks that apply to it, and to their outcomes."""
 
+import io
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,10 @@ def check_plugin(
         MscoreError: there is no such plugin, or a sample is for no component of it.
     """
     for item in collect(name, samples, plugins):
-        yield item.run()
+        # What the plugin prints has no place among the outcomes.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            outcome = item.run()
+        yield outcome
 
 
 def _refuse_unknown(what: str, given: Mapping[str, Any], known: set[str]) -> None:
@@ -131,17 +136,16 @@ def _folder(folder: Path | None) -> Iterator[Path]:
 @contextmanager
 def _left_alone() -> Iterator[None]:
     """Leave the process as it was: a check that uses random numbers takes none from whoever runs it."""
-    import sys
-
     if "torch" not in sys.modules:
         yield
         return
     import torch
 
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    from mscore.offline import random_state
+
+    before = random_state.capture()
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        random_state.restore(before)

@@ -82,7 +82,7 @@ def _own(schema: Schema) -> list[Parameter]:
     return [one for one in schema.parameters if one.name in names]
 
 
-@check(ANY, "misspelt-parameter", remedy="drop `**kwargs`, or say whose they are with `mscore_kwargs_of`")
+@check(ANY, "misspelt-parameter", remedy="drop `**kwargs`, or say whose they are with `mscore_kwargs_of`", advice=True)
 def misspelt_parameter(subject: ComponentSubject) -> None:
     """A misspelt parameter in a config is noticed: the constructor does not take anything whatever."""
     if subject.schema.target in (None, object):

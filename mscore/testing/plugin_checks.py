@@ -32,7 +32,7 @@ print(json.dumps([seconds, sorted(set(sys.modules) - before)]))
 """
 
 
-@check(PLUGIN, "loads", remedy="mend what the reason says; docs/write-a-plugin.md has the form of every hook")
+@check(PLUGIN, "loads", remedy="mend what the reason says; docs/plugins/hooks has a page for every hook")
 def loads(subject: PluginSubject) -> str:
     """Its entry point resolves, its hooks are the core's, and what they register has proper names."""
     plugin = subject.plugin

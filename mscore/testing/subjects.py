@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mscore.components import Component, UnimportableComponent
 from mscore.config.model import Selection
 from mscore.config.schema import OUTPUT_FOLDERS, Schema, component_schema
+from mscore.errors import ConfigError, MscoreError
 from mscore.plugins import Plugin, PluginSet
 from mscore.testing.checks import CheckSkipped, Unusable
 
@@ -106,7 +107,6 @@ class ComponentSubject:
             Unusable: the constructor raises, or its arguments do not fit it.
         """
         from mscore.config import build_arguments
-        from mscore.errors import ConfigError
 
         parameters = dict(self.sample.parameters)
         for name in OUTPUT_FOLDERS & set(self.schema.names) - set(parameters):
@@ -120,10 +120,7 @@ class ComponentSubject:
         python = {name: value for name, value in parameters.items() if name not in plain}
         missing = [one.name for one in self.schema.parameters if one.required and one.name not in parameters]
         if missing:
-            raise CheckSkipped(
-                f"{', '.join(missing)} must be given: samples={{'{self.kind}/{self.component.name}': "
-                f"{{{', '.join(f'{name!r}: …' for name in missing)}}}}}"
-            )
+            raise CheckSkipped(f"a sample for {self.kind}/{self.component.name} must give {', '.join(missing)}")
         if python:
             # Placeholders would not pass the schema; what is no plain data goes straight to the constructor.
             return self._call({**plain, **python}, self._supplied(injected))
@@ -152,6 +149,10 @@ class ComponentSubject:
             return self.target(*positional, **arguments)
         except Exception as error:
             text = " ".join(str(error).split()) or "no message"
+            if isinstance(error, MscoreError) and not self.sample.parameters:
+                # It says itself that it cannot be built from its defaults alone.
+                where = f"{self.kind}/{self.component.name}"
+                raise CheckSkipped(f"a sample for {where} must say with what it is built: {text}") from error
             raise Unusable("builds", f"its constructor raised {type(error).__name__}: {text}") from error
 
     def _supplied(self, injected: dict[str, Any]) -> dict[str, Any]:

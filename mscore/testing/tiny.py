@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mscore import Environment, MinePolicy, ResumableDataModule, WindowDataset
+from mscore import Environment, MinePolicy, ObjectiveCallback, ResumableDataModule, WindowDataset
 from mscore.contracts.policy import State
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -70,6 +70,20 @@ class TinyPolicy(MinePolicy):
             result["posterior_dist"] = {"mu": q_mu, "log_var": q_log_var}
             result["prior_dist"] = {"mu": p_mu, "log_var": p_log_var}
         return result, {"sum": total}
+
+
+class TinyObjective(ObjectiveCallback):
+    """The mean negative log-likelihood of the actions of valid frames."""
+
+    mean_over = "frames"
+
+    def __call__(
+        self, batch: dict[str, Any], batch_idx: int, step_name: str, latents: dict[str, Any], mine_policy: MinePolicy
+    ) -> dict[str, torch.Tensor]:
+        """Compute ``loss``."""
+        logp = mine_policy.pi_head.logprob(batch["agent_action"], latents["pi_logits"])
+        mask = batch.get("mask", torch.ones_like(logp, dtype=torch.bool))
+        return {"loss": -logp.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)}
 
 
 def _width(space: gymnasium.Space[Any]) -> int:
