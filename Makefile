@@ -11,7 +11,7 @@ DEMO := unlock-pickup
 # Threads that spin while they wait take the core from whoever has work, on a machine that is shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-slow lint format benchmark docs clean
+.PHONY: help install demo test test-slow downstream lint format benchmark docs clean
 
 help:
 	@echo 'make install    make $(VENV) with every package editable, at the versions of constraints.txt'
@@ -19,6 +19,8 @@ help:
 	@echo 'make test       lint, types and the test suite'
 	@echo 'make test-slow  fresh environments, matrices, kills by the dozen'
 	@echo 'make lint       ruff and mypy;  make format: let ruff format'
+	@echo 'make downstream each plugin'\''s own tests, from its wheel against the core'\''s wheel'
+	@echo 'make docs       build the site into site/; a warning is an error'
 	@echo 'make benchmark  print the ratios of tests/benchmarks'
 
 install: $(INSTALLED)
@@ -50,8 +52,14 @@ test: lint
 test-slow: install
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+downstream: install
+	$(BIN)/python -m pytest -m slow tests/packaging/test_wheels.py -k own_tests $(PYTEST_ARGS)
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 benchmark: install
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache

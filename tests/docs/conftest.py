@@ -86,15 +86,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, values, ids=ids)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blocks():
     """All blocks of a page, by its path in the repository."""
-    return lambda name: blocks_of(ROOT / name)
+    return lambda page: blocks_of(ROOT / page)
 
 
 @pytest.fixture

@@ -149,6 +149,21 @@ def test_the_plugin_directory_says_what_the_plugins_register():
         assert listed[folder.name]["summary"]
 
 
+def test_the_page_of_the_directory_has_its_rows():
+    rows = [
+        "| `{}` | {} | {} |".format(
+            entry["distribution"],
+            entry["summary"],
+            "; ".join(
+                f"{kind}: {', '.join(f'`{name}`' for name in names)}" for kind, names in entry["provides"].items()
+            ),
+        )
+        for entry in plugin_directory()
+    ]
+    page = (ROOT / "docs" / "plugins" / "directory.md").read_text()
+    assert re.findall(r"^\| `mscore.*$", page, re.MULTILINE) == rows
+
+
 def test_entry_points_are_in_one_group():
     ours = {"mscore", *(folder.name for folder in PLUGINS)}
     groups = {point.group for name in ours for point in distribution(name).entry_points}
