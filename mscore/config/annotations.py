@@ -33,6 +33,9 @@ _KINDS = {
 }
 """Base class to kind, by name: comparing names imports none of them."""
 
+COMPONENT_MARK = "x-mscore-kind"
+"""Keyword of a JSON schema that says which kind of component a value is."""
+
 _CONVERTED = (enum.Enum, pathlib.PurePath, datetime.timedelta, datetime.datetime, tuple, set, frozenset)
 _ONE_PASS = (collections.abc.Iterable, collections.abc.Iterator, collections.abc.Collection)
 
@@ -104,6 +107,7 @@ def _nested_type(kind: str, text_allowed: bool) -> Any:
 
     mapping = {"type": "object", "properties": {"use": {"type": "string"}}, "required": ["use"]}
     schema: dict[str, Any] = mapping if text_allowed else {"anyOf": [{"type": "string"}, mapping]}
+    schema = {**schema, COMPONENT_MARK: kind}
     return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
 
 

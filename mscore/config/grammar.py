@@ -20,9 +20,9 @@ SECTIONS = (
 )
 """Sections of a config, in the order in which a resolved config has them; ``defaults`` is for files only."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_COMPONENT = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
-_LARGEST_SEED = 2**32 - 1
+RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+COMPONENT_NAME = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+")
+LARGEST_SEED = 2**32 - 1
 _REGISTERED_ONLY = "a config names registered components only (`mscore plugins` lists them)"
 
 
@@ -71,7 +71,7 @@ class Grammar:
             self._report("policy", "missing section: a run trains a policy, write `policy: NAME`")
         settings = {
             "name": self._name(default_name),
-            "seed": self._integer(self.tree, "seed", "seed", 0, least=0, most=_LARGEST_SEED),
+            "seed": self._integer(self.tree, "seed", "seed", 0, least=0, most=LARGEST_SEED),
             "init_from": self._init_from(),
             "requires": self._requires(),
             "log_freq": self._integer(self.tree, "log_freq", "log_freq", 20, least=1),
@@ -111,7 +111,7 @@ class Grammar:
             path = child(section, str(label))
             if not isinstance(label, str):
                 self._report(path, f"found the label {found(label)}, a label is text: quote it")
-            elif isinstance(value, Mapping) and "use" in value and not _COMPONENT.fullmatch(label):
+            elif isinstance(value, Mapping) and "use" in value and not COMPONENT_NAME.fullmatch(label):
                 self._report(path, f"found the label {label!r}, expected letters, digits, - and _")
             elif value is not None:
                 selections.append(self._selection(PLURAL[section], label, value, path, implied=label))
@@ -165,7 +165,7 @@ class Grammar:
         name = self.tree.get("name")
         if name is None:
             return re.sub(r"[^A-Za-z0-9_.-]+", "-", default).lstrip("-.") or "run"
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
             if "name" not in self.broken:
                 quoted = "; quote it" if isinstance(name, int | float) else ""
                 self._report("name", f"found {found(name)}, expected letters, digits, - _ and . (a folder){quoted}")
@@ -217,7 +217,7 @@ class Grammar:
             episodes=self._integer(value, "episodes", "evaluation.episodes", defaults.episodes, least=1),
             every_n_steps=every,
             deterministic=self._flag(value, "deterministic", "evaluation.deterministic", defaults.deterministic),
-            seed=self._integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=_LARGEST_SEED),
+            seed=self._integer(value, "seed", "evaluation.seed", defaults.seed, least=0, most=LARGEST_SEED),
             at_start=self._flag(value, "at_start", "evaluation.at_start", defaults.at_start),
             num_envs=self._integer(value, "num_envs", "evaluation.num_envs", defaults.num_envs, least=1),
         )
@@ -256,7 +256,7 @@ def name_problem(kind: str, use: Any, plugins: "PluginSet | None") -> str | None
 
     if not isinstance(use, str):
         return f"found {found(use)}, expected the name of {a(kind)}"
-    if not _COMPONENT.fullmatch(use) and ("." in use or ":" in use):
+    if not COMPONENT_NAME.fullmatch(use) and ("." in use or ":" in use):
         return f"found {found(use)}: {_REGISTERED_ONLY}"
     try:
         find(kind, use, plugins)
