@@ -8,7 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from mscore.config.messages import found
 
-EXAMPLE = "'mscore-plugin-kl>=0.1,<1'"
+EXAMPLE = "'mscore>=0.1,<1'"
 
 
 def parse_requirement(value: Any) -> Requirement | str:

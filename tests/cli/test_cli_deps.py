@@ -115,10 +115,11 @@ def test_requirements_pin_what_is_installed(mscore, plugin, tmp_path):
         plugin(name, HOOK + "def mscore_objectives():\n    return {}\n")
         info = tmp_path / "site" / f"mscore_plugin_{name}-0.1.0.dist-info"
         (info / "direct_url.json").write_text(json.dumps(direct))
-    (tmp_path / "work" / "my_objective.py").write_text(HOOK + "def mscore_objectives():\n    return {}\n")
+    file = tmp_path / "work" / "my_objective.py"
+    file.write_text(HOOK + "def mscore_objectives():\n    return {}\n")
     lines = mscore("plugins", "--requirements", "--plugin-file", "my_objective.py").stdout.splitlines()
     assert "mscore-plugin-tiny==0.1.0" in lines
-    assert f"# plugin file: {tmp_path}/work/my_objective.py" in lines
+    assert f"# plugin file: {file}" in lines
     for _, expected in DIRECT.values():
         assert [line for line in lines if line.startswith(expected)], (expected, lines)
     listed = {one["distribution"]: one for one in json.loads(mscore("plugins", "--requirements", "--json").stdout)}

@@ -11,7 +11,7 @@ from mscore.cli.program import program
 from mscore.plugins import installed_plugins
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("run.md", "plugins.md", "export.md", "recipes.md", "evaluate.md")
+PAGES = ("run.md", "plugins.md", "schema.md", "export.md", "recipes.md", "evaluate.md")
 COMMANDS = [
     (page, line)
     for page in PAGES
@@ -23,8 +23,9 @@ COMMANDS = [
 
 @pytest.fixture
 def restored(monkeypatch):
-    """What ``--without`` leaves out in one test is back in the next."""
-    monkeypatch.setenv("MSCORE_DISABLE_PLUGINS", "")
+    """What one test leaves out with ``--without``, or names with ``--plugin-file``, the next does not see."""
+    for variable in ("MSCORE_DISABLE_PLUGINS", "MSCORE_PLUGIN_FILES"):
+        monkeypatch.setenv(variable, "")
     yield
     installed_plugins.cache_clear()
 

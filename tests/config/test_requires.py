@@ -25,7 +25,7 @@ def test_what_is_met_says_nothing_and_is_kept(problems, plugins):
         ("pluggy>=99", f'pluggy {version("pluggy")} is installed, needed is >=99: pip install "pluggy>=99"'),
         ("not-there<2", 'not-there is not installed: pip install "not-there<2"'),
         ("not-there", "not-there is not installed: pip install not-there"),
-        ("kl 0.1", "found 'kl 0.1' (text), expected a requirement such as 'mscore-plugin-kl>=0.1,<1': "),
+        ("kl 0.1", "found 'kl 0.1' (text), expected a requirement such as 'mscore>=0.1,<1': "),
         ("3", "found 3 (integer), expected a requirement"),
     ],
 )

@@ -43,7 +43,7 @@ class Block:
         lines = [line.strip() for line in text.splitlines()]
         if any(line.startswith("$ ") for line in lines):
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        words = [shlex.split(line, comments=True) for line in lines]
+        words = [shlex.split(re.sub(r" > \S+$", "", line), comments=True) for line in lines]
         return [line[1:] for line in words if line and line[0].rpartition("/")[2] == "mscore"]
 
 
