@@ -77,7 +77,7 @@ def test_the_run_has_what_the_page_lists(contracts):
 
 
 def test_every_public_name_is_on_a_page(root):
-    text = "\n".join(path.read_text() for path in (root / "docs").rglob("*.md"))
+    text = "\n".join(path.read_text() for path in (root / "docs").rglob("*.md") if path.name != "reference.md")
     assert [name for name in mscore.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
