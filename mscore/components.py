@@ -75,10 +75,9 @@ class Component:
         if not error.name:
             return reason(error)
         if f"{module_name}.".startswith(f"{error.name}."):
-            return (
-                f"there is no module {error.name!r} for its import string {self.target!r}; "
-                f"reinstall {self.plugin.distribution}"
-            )
+            own = f"the file's own names are {self.plugin.name}:NAME"
+            remedy = own if self.plugin.file else f"reinstall {self.plugin.distribution}"
+            return f"there is no module {error.name!r} for its import string {self.target!r}; {remedy}"
         return f"it needs the module {error.name!r}, which is not installed"
 
 

@@ -95,9 +95,10 @@ def registrations(module: ModuleType) -> dict[str, dict[str, str]]:
             if not isinstance(name, str) or not pattern.fullmatch(name):
                 raise Defect(f"{hook} registers {name!r}; names are lower-case words joined by hyphens")
             if not isinstance(target, str) or not _IMPORT_STRING.fullmatch(target):
-                raise Defect(
-                    f"{hook} registers {name!r} as {target!r}, expected an import string 'package.module:Attribute'"
-                )
+                example = "package.module:Attribute"
+                if inspect.isclass(target):
+                    example = f"{target.__module__}:{target.__qualname__}"
+                raise Defect(f"{hook} registers {name!r} as {target!r}, expected an import string {example!r}")
         components[kind] = dict(result)
     return components
 

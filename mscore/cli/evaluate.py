@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mscore.cli.options import json_option, process_options
+from mscore.plugins import installed_plugins
 
 if TYPE_CHECKING:
     from mscore.runs.evaluating import RunEvaluation
@@ -36,6 +37,7 @@ def evaluate(
     Prints return and success rate with their 95% intervals, and keeps them in the run's directory with a
     film and a picture of the first episodes.
     """
+    installed_plugins().refuse_failed()
     from mscore.cli.progress import progress_bar
     from mscore.runs.evaluating import evaluate_run
 

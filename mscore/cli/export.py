@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mscore.cli.options import process_options
+from mscore.plugins import installed_plugins
 
 
 @click.command()
@@ -20,6 +21,7 @@ def export(run_dir: Path, to: Path, ema: bool) -> None:
     The folder holds the weights (model.safetensors) and how to build the policy (config.json).
     mscore.load_policy reads it, and so can programs without mscore.
     """
+    installed_plugins().refuse_failed()
     from mscore.runs.exporting import export as write
 
     folder = write(run_dir, to, averaged=ema)

@@ -7,7 +7,7 @@ several values, such as labels of included files, only ``mscore run --dry-run`` 
 
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mscore.components import Component, components, find
 from mscore.config.grammar import COMPONENT_NAME, LARGEST_SEED, RUN_NAME, SECTIONS
@@ -16,11 +16,8 @@ from mscore.config.merging import DEFAULTS, PLURAL, SINGULAR
 from mscore.config.model import Evaluation
 from mscore.config.schema import component_schema
 from mscore.errors import PluginError
-from mscore.plugins import canonical
+from mscore.plugins import PluginSet, canonical, installed_plugins
 from mscore.registrations import reason
-
-if TYPE_CHECKING:
-    from mscore.plugins import PluginSet
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
@@ -56,18 +53,21 @@ _EVALUATION_DOCS = {
 }
 
 
-def config_schema(plugins: "PluginSet | None" = None) -> tuple[Json, list[str]]:
+def config_schema(plugins: PluginSet | None = None) -> tuple[Json, list[str]]:
     """The JSON schema of configs that use the installed components; it imports all of them.
 
     Returns:
-        The schema, and one line for each component that cannot be imported: whatever is said of it goes.
+        The schema, and one line for each plugin that is left out as it cannot be loaded, and each component that
+        cannot be imported: whatever is said of it goes.
     """
+    plugins = plugins or installed_plugins()
     maker = _Maker(plugins)
-    return maker.schema(), maker.problems
+    failed = [f"plugin {one.name!r} ({one.label}) is {one.status}: {one.reason}" for one in plugins.failed]
+    return maker.schema(), failed + maker.problems
 
 
 class _Maker:
-    def __init__(self, plugins: "PluginSet | None") -> None:
+    def __init__(self, plugins: PluginSet) -> None:
         self.plugins = plugins
         self.problems: list[str] = []
         self.definitions: Json = {INTERPOLATION: INTERPOLATION_SCHEMA}

@@ -28,3 +28,10 @@ def test_the_schema_of_the_installed_components(mscore, plugin, tmp_path):
         ("{policy: recurrent, data: {use: minigrid, env: BabyAI-UnlockPickup-v0}}", True),
     ):
         assert validator.is_valid(yaml.safe_load(text)) is right, text
+
+
+def test_a_plugin_that_cannot_be_loaded_is_told(mscore, tmp_path):
+    (tmp_path / "work" / "my_objective.py").write_text("x = (\n")
+    done = mscore("schema", "--plugin-file", "my_objective.py")
+    assert (done.returncode, json.loads(done.stdout)["title"]) == (0, "mscore config")
+    assert "my_objective.py:1: SyntaxError: '(' was never closed" in done.stderr

@@ -69,6 +69,11 @@ BROKEN = {
     "raises": (HOOK + "def mscore_objectives():\n    return 1 / 0\n", 6, "raised ZeroDivisionError"),
     "no_argument": (HOOK + "def mscore_objectives(config):\n    return {}\n", 4, "has no argument 'config'"),
     "no_mark": ("\ndef mscore_objectives():\n    return {}\n", 2, "is not decorated with @mscore.hookimpl"),
+    "no_string": (
+        GOOD.replace("return {'focal': 'my_objective:Focal'}", "return {'focal': Focal}"),
+        4,
+        "expected an import string 'no_string:Focal'",
+    ),
     "deep": ("import json\njson.loads('[')\n", 2, "JSONDecodeError"),
 }
 
@@ -142,3 +147,20 @@ def test_a_name_that_an_installed_plugin_registers_too_has_to_be_qualified(site,
     )
     assert said[0].endswith("and my_objective.py; write 'bc/bc' or 'my_objective/bc'")
     assert said[1] == "my_objective:Focal"
+
+
+def test_an_import_string_of_another_module_says_what_the_files_own_are(site, file):
+    path = file("my_objective.py", GOOD.replace("my_objective:", "my_objectives:"))
+    said = site.output(
+        """
+        import json
+        from mscore.components import UnimportableComponent, find
+        try:
+            find("objective", "focal").load()
+        except UnimportableComponent as error:
+            print(json.dumps(str(error)))
+        """,
+        MSCORE_PLUGIN_FILES=str(path),
+    )
+    assert "no module 'my_objectives'" in said
+    assert said.endswith("the file's own names are my_objective:NAME")
