@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import importlib_metadata
 import pluggy
 
 import mscore
 from mscore import hookspecs
+from mscore.entry_points import entry_points
 from mscore.errors import PluginError, did_you_mean
 from mscore.hookspecs import PROJECT
 from mscore.registrations import Defect, check_implementations, reason, registrations
 
-GROUP = "mscore"
 CORE = "mscore"
 DISABLE_VARIABLE = "MSCORE_DISABLE_PLUGINS"
 ONLY_VARIABLE = "MSCORE_PLUGINS"
@@ -312,44 +312,11 @@ def _with_canonical(names: list[str]) -> list[str]:
 
 def _discover() -> Iterator[Plugin]:
     seen: dict[tuple[str, str], Plugin] = {}
-    # Python's own path names a zip file that nowhere exists; looking into it would import all of zipfile.
-    path = [entry for entry in sys.path if os.path.exists(entry or ".")]
-    for distribution in cast("Iterable[importlib_metadata.Distribution]", importlib_metadata.distributions(path=path)):
-        # A loop over distributions, not entry_points(group=…): the latter hides a distribution whose
-        # metadata is shadowed by a stale folder earlier on the path.
-        text = distribution.read_text("entry_points.txt")
-        if text and f"[{GROUP}]" in text:
-            for plugin in _entries(distribution):
-                seen.setdefault((canonical(plugin.distribution), plugin.name), plugin)
+    for name, distribution, version, target, defect, metadata in entry_points():
+        status: Status = "broken" if defect else "ok"
+        plugin = Plugin(name, distribution, version, target, status, defect, metadata=metadata)
+        seen.setdefault((canonical(distribution), name), plugin)
     yield from seen.values()
-
-
-def _entries(distribution: importlib_metadata.Distribution) -> list[Plugin]:
-    """The plugins of a distribution; broken ones where its metadata cannot be read."""
-    name, version, defect = _name_and_version(distribution)
-    try:
-        entries = [(entry.name, entry.value) for entry in distribution.entry_points.select(group=GROUP)]
-    except Exception as error:  # the file may hold anything, and must not take the program down
-        entries, defect = [(name, "")], f"its entry_points.txt cannot be read ({reason(error)})"
-    return [
-        Plugin(entry, name, version, target, "broken" if defect else "ok", defect, metadata=distribution)
-        for entry, target in entries
-    ]
-
-
-def _name_and_version(distribution: importlib_metadata.Distribution) -> tuple[str, str, str]:
-    """A distribution's name, its version, and what is wrong with its metadata.
-
-    The first lines are read here, as importlib-metadata would import the email package to parse them, at
-    a sixth of what a command may take to start.
-    """
-    head = (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or "").partition("\n\n")[0]
-    fields = dict(line.split(": ", 1) for line in head.splitlines() if re.match(r"(Name|Version): ", line))
-    if "Name" in fields:
-        return fields["Name"], fields.get("Version", ""), ""
-    folder = str(getattr(distribution, "_path", "a distribution")).replace(os.sep, "/").rpartition("/")[2]
-    name, _, version = folder.removesuffix(".dist-info").partition("-")
-    return name, version, f"{folder} has no METADATA, as after an interrupted installation: remove that folder"
 
 
 def _import_plugin(target: str) -> ModuleType:

@@ -179,7 +179,7 @@ BESIDE = {"trajectories": "offline", "testing": "runs"}
 """Rooms beside the line, and the last room on it that they may use."""
 
 EVERYWHERE = {
-    *("builtin", "components", "config", "deprecation", "errors", "hookspecs"),
+    *("builtin", "components", "config", "deprecation", "entry_points", "errors", "hookspecs"),
     *("plugin_files", "plugins", "registrations", "torchvision_ops", "tree"),
 }
 
