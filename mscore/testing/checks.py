@@ -23,7 +23,7 @@ _MODULES = {
     PLUGIN: "plugin_checks",
     ANY: "component_checks",
     "objective": "objective_checks",
-    "policy": "policy_checks",
+    "policy": "policy_checks policy_use_checks",
     "callback": "callback_checks",
     "datamodule": "datamodule_checks",
     "environment": "environment_checks",
@@ -33,7 +33,7 @@ _MODULES = {
     "logger": "logger_checks",
     "command": "command_checks",
 }
-"""Kind to the module of its checks, imported when it is needed."""
+"""Kind to the modules of its checks, imported when they are needed."""
 
 
 class CheckFailed(AssertionError):
@@ -111,8 +111,8 @@ def check(kind: str, name: str, *, remedy: str, advice: bool = False) -> Callabl
 
 def checks_of(kind: str) -> list[Check]:
     """The checks of a kind, in the order in which they run."""
-    if kind in _MODULES:
-        import_module(f"mscore.testing.{_MODULES[kind]}")
+    for module in _MODULES.get(kind, "").split():
+        import_module(f"mscore.testing.{module}")
     return _CHECKS.get(kind, [])
 
 

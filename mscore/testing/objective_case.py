@@ -11,7 +11,7 @@ from mscore import Memory, minecraft_action_space
 from mscore.testing.checks import CheckFailed, CheckSkipped, Unusable
 from mscore.testing.subjects import ComponentSubject
 from mscore.testing.tiny import TinyPolicy, tiny_action_space, tiny_batch
-from mscore.testing.trees import copied
+from mscore.testing.trees import copied, difference
 
 ROWS, STEPS = 4, 5
 
@@ -102,6 +102,16 @@ class ObjectiveCase:
     def metrics(self, objective: Any, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the objective reports for one step of a fresh policy."""
         return self.evaluate(objective, batch, self.policy())
+
+    def refuse_chance(self) -> None:
+        """Do without checks that compare two evaluations, where two that should be alike are not.
+
+        Raises:
+            Unusable: two fresh objectives report different things for one batch under one seed.
+        """
+        gap = difference(self.metrics(self.make(), self.batch()), self.metrics(self.make(), self.batch()))
+        if gap:
+            raise Unusable("deterministic", gap)
 
     def loss_and_gradients(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a fresh objective, and its gradients by parameter of the policy.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from mscore.testing.checks import CheckFailed, CheckSkipped, Unusable, require
+from mscore.testing.checks import CheckFailed, CheckSkipped, Unusable
 from mscore.testing.subjects import ComponentSubject
 from mscore.testing.tiny import OBSERVATIONS, tiny_action_space, tiny_batch
 from mscore.testing.trees import cut, per_frame
@@ -81,15 +81,13 @@ class PolicyCase:
         """What the policy returns for a window, checked for its form.
 
         Raises:
-            CheckFailed: it is not a pair of a mapping and a state.
+            Unusable: it is not a pair of latents and state.
         """
         policy = policy or self.policy
         torch.manual_seed(3)
         result: tuple[Any, Any] = policy(window, state)
-        require(
-            isinstance(result, tuple) and len(result) == 2,
-            f"forward returned a {type(result).__name__}, expected (latents, state)",
-        )
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise Unusable("forward", f"forward returned a {type(result).__name__}, expected (latents, state)")
         return result
 
     def frames(self, window: dict[str, Any], state: Any = None, policy: Any = None) -> dict[str, torch.Tensor]:

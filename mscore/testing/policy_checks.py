@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from mscore.testing import policy_use_checks  # noqa: F401  (the checks of acting and training, listed with these)
 from mscore.testing.checks import CheckFailed, CheckSkipped, check, require
 from mscore.testing.policy_case import PolicyCase, same_frames
 from mscore.testing.subjects import ComponentSubject

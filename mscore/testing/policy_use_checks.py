@@ -1,6 +1,7 @@
 """What a policy must do when it acts, is trained, saved and sent to another process."""
 
 import pickle
+from typing import Any
 
 import gymnasium
 import torch
@@ -8,7 +9,7 @@ from gymnasium import spaces
 
 from mscore import minecraft_action_space
 from mscore.heads.spaces import to_environment
-from mscore.testing.checks import CheckFailed, CheckSkipped, check, require
+from mscore.testing.checks import CheckFailed, CheckSkipped, Unusable, check, require
 from mscore.testing.policy_case import PolicyCase, same_frames
 from mscore.testing.subjects import ComponentSubject
 from mscore.testing.trees import cut, named_leaves, through_checkpoint
@@ -22,6 +23,7 @@ def acting(subject: ComponentSubject) -> None:
     """`get_action` chooses actions of the action space, for windows and for one frame, and goes on from its state."""
     case = PolicyCase(subject)
     policy, window = case.policy, case.window(2, 1)
+    case.read(window)
     actions, state = policy.get_action(window, None)
     for row in range(2):
         action = to_environment(tree_map(lambda leaf, row=row: leaf[row, 0], actions), policy.action_space)
@@ -65,6 +67,7 @@ def action_spaces(subject: ComponentSubject) -> None:
     for space in [case.policy.action_space] if given else several:
         case.action_space = case.action_space if given else space
         case.policy = case.make()
+        require(case.policy.action_space == space, f"given {space}, its action_space is {case.policy.action_space}")
         batch = case.batch(2, 3)
         latents, _ = case.read(case.window(2, 3))
         try:
@@ -92,12 +95,18 @@ def every_parameter_learns(subject: ComponentSubject) -> None:
     require(not idle, f"without a gradient: {', '.join(idle[:5])}{' and others' if len(idle) > 5 else ''}")
 
 
+def _pair(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Unusable("forward", f"forward returned a {type(result).__name__}, expected (latents, state)")
+    return result
+
+
 def _trained(case: PolicyCase) -> torch.nn.Module:
     policy: torch.nn.Module = case.make().train()
-    latents, _ = policy(case.window(3, 4), None)
+    latents, _ = _pair(policy(case.window(3, 4), None))
     leaves = [leaf for _, leaf in named_leaves(latents) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
     if not leaves:
-        raise CheckFailed("no latent has a graph")
+        raise Unusable("trains", "no latent has a graph")
     torch.stack([leaf.float().clamp(-1e4, 1e4).square().mean() for leaf in leaves]).sum().backward()  # type: ignore[no-untyped-call]
     return policy
 
@@ -108,10 +117,12 @@ def bf16_autocast(subject: ComponentSubject) -> None:
     case = PolicyCase(subject)
     policy = case.make().train()
     with torch.autocast("cpu", torch.bfloat16):
-        _, state = policy(case.window(3, 4), None)
+        _, state = _pair(policy(case.window(3, 4), None))
         latents, _ = policy(case.window(3, 4, seed=1), tree_map(torch.Tensor.detach, state))
     leaves = [leaf for _, leaf in named_leaves(latents) if isinstance(leaf, torch.Tensor)]
     require(all(torch.isfinite(leaf).all() for leaf in leaves), "a latent is not finite")
+    if not any(leaf.requires_grad for leaf in leaves):
+        raise Unusable("trains", "no latent has a graph")
     total = torch.stack([leaf.float().clamp(-1e4, 1e4).mean() for leaf in leaves if leaf.requires_grad]).sum()
     total.backward()  # type: ignore[no-untyped-call]
     finite = all(torch.isfinite(one.grad).all() for one in policy.parameters() if one.grad is not None)

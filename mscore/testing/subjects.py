@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mscore.components import Component, UnimportableComponent
+from mscore.config.annotations import component_kind
+from mscore.config.messages import a
 from mscore.config.model import Selection
 from mscore.config.schema import OUTPUT_FOLDERS, Schema, component_schema
 from mscore.errors import ConfigError, MscoreError
@@ -40,6 +42,9 @@ class Sample:
     observation_space: "gymnasium.Space[Any] | None" = None
     action_space: "gymnasium.Space[Any] | None" = None
 
+
+BY_CLASS = ("objective", "policy", "callback", "datamodule", "trainer", "logger")
+"""Kinds whose components are classes with a base of their own."""
 
 SampleSource = Mapping[str, Any] | Sample | Callable[[Path], "Mapping[str, Any] | Sample"]
 """A sample: constructor arguments, a :class:`Sample`, or a function of an empty folder that returns either."""
@@ -80,12 +85,19 @@ class ComponentSubject:
         """The component's class or factory.
 
         Raises:
-            Unusable: it cannot be imported.
+            Unusable: it cannot be imported, or is of another kind.
         """
         try:
-            return self.component.load()
+            target = self.component.load()
         except UnimportableComponent as error:
             raise Unusable("imports", str(error)) from error
+        found = component_kind(target)
+        if self.kind in BY_CLASS and isinstance(target, type) and found != self.kind:
+            other = f" but from that of {a(found)}" if found else ""
+            raise Unusable(
+                "imports", f"{target.__name__} is registered as {a(self.kind)} and derives from no such base{other}"
+            )
+        return target
 
     @cached_property
     def schema(self) -> Schema:

@@ -23,6 +23,7 @@ class FocalLoss(ObjectiveCallback):
 
     needs_batch = frozenset({"agent_action"})
     needs_latents = frozenset({"pi_logits"})
+    mean_over = "frames"
 
     def __init__(self, gamma: Annotated[float, Ge(0)] = 2.0, weight: float = 1.0) -> None:
         super().__init__()
