@@ -20,14 +20,8 @@ PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.tom
 HERE = [f"torch=={version('torch')}"]
 
 # What builds a wheel is left out: it needs younger tools than the core does.
-SENSITIVE = [
-    "plugins",
-    "config",
-    "offline",
-    "cli/test_cli_plugins.py",
-    "cli/test_cli_program.py",
-    "cli/test_cli_run.py",
-]
+SENSITIVE = ["plugins", "config", "contracts", "heads", "trajectories", "offline"]
+SENSITIVE += [f"cli/test_cli_{what}.py" for what in ("plugins", "program", "run")]
 LEFT_OUT = ["--ignore", ROOT / "tests" / "plugins" / "test_thirdparty_package.py"]
 
 
