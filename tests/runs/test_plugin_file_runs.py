@@ -168,6 +168,12 @@ TWO = ["trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true"]
 def test_two_processes_that_lightning_starts(mscore, file, directory):
     done = mscore("run", "filed.yaml", "--plugin-file", "../files/my_parts.py", *SHORT, *TWO)
     assert "MEMBER: 2/2" in done.stdout + done.stderr
+    assert json.loads((directory() / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_the_file_that_was_recorded(mscore, file, directory):
+    mscore("run", "filed.yaml", "--plugin-file", file, *SHORT, *TWO)
     done = mscore("run", "--resume", directory(), "trainer.max_steps=4")
     assert "4 steps" in done.stdout
 
