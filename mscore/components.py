@@ -218,6 +218,37 @@ def _would_provide(plugin: Plugin, kind: str, bare: str, owner: str) -> bool:
     return plugin.name == bare if provides is None else bare in provides.get(kind, [])
 
 
+def note_plugin(error: BaseException) -> None:
+    """Note on an exception which plugin's code raised it: plugin, version, component and method.
+
+    The innermost frame that belongs to a plugin says it; nothing is noted if there is none, or if a note names
+    the plugin already. Looking costs something only once there is an exception.
+    """
+    packages = {plugin.target.partition(":")[0].partition(".")[0]: plugin for plugin in installed_plugins().loaded[1:]}
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        plugin = packages.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        if plugin is not None:
+            place = _registered(plugin, frame.f_locals.get("self")) or "plugin code"
+            found = f"in {place} of plugin {plugin.name!r} ({plugin.label}): {frame.f_code.co_qualname}"
+    if found and found not in getattr(error, "__notes__", []):
+        error.add_note(found)
+
+
+def _registered(plugin: Plugin, value: Any) -> str:
+    """Kind and name under which a plugin registers an object's class; ``""`` if it does not."""
+    for base in type(value).__mro__:
+        for kind, targets in plugin.components.items():
+            for name, target in targets.items():
+                module, _, attributes = target.partition(":")
+                # Packages register what they export: the class itself may live deeper.
+                if attributes == base.__qualname__ and f"{base.__module__}.".startswith(f"{module}."):
+                    return f"{kind} {name!r}"
+    return ""
+
+
 @lru_cache(maxsize=1)
 def plugin_directory() -> list[dict[str, Any]]:
     """The known plugins: distribution, summary, and the names that each provides by kind."""

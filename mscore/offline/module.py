@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from mscore.components import note_plugin
 from mscore.contracts.averaging import find_averaged_weights
 from mscore.contracts.objective import Batch, ObjectiveCallback
 from mscore.contracts.policy import MinePolicy
@@ -126,11 +127,15 @@ class MineLightning(pl.LightningModule):
                 f"the data module gave a {step_name} batch of type {type(batch).__name__}; expected a dict of "
                 "observations, `agent_action`, `mask` and so on by name"
             )
-        for objective in self.callbacks.values():
-            batch = objective.before_step(batch, batch_idx, step_name)
         memory = self._memories[step_name]
-        batch, state_in = memory.prepare(batch, self.mine_policy)
-        latents, state_out = self.mine_policy(batch, state_in)
+        try:
+            for objective in self.callbacks.values():
+                batch = objective.before_step(batch, batch_idx, step_name)
+            batch, state_in = memory.prepare(batch, self.mine_policy)
+            latents, state_out = self.mine_policy(batch, state_in)
+        except Exception as error:
+            note_plugin(error)
+            raise
         memory.keep(state_out)
         if step_name not in self._checked:
             self._refuse_missing_keys(batch, latents, step_name)
@@ -163,6 +168,7 @@ class MineLightning(pl.LightningModule):
                 f"{sorted(map(str, batch))}, the policy's latents have {sorted(map(str, latents))}"
             ) from error
         except Exception as error:
+            note_plugin(error)
             error.add_note(f"in objective {label!r} ({type(objective).__module__}), {step_name} batch {batch_idx}")
             raise
         if not isinstance(result, Mapping):

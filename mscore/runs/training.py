@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mscore.components import note_plugin
 from mscore.config import RunConfig, check_parameters, load_config
 from mscore.errors import Interrupted
 from mscore.runs import directory as layout
@@ -178,6 +179,7 @@ def _train(directory: Path, config: RunConfig, plugins: Sequence[Mapping[str, An
         raise
     except BaseException as caught:
         error = caught
+        note_plugin(caught)
         raise
     finally:
         _close_loggers()

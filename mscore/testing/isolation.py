@@ -20,7 +20,7 @@ def isolated_plugins(*modules: ModuleType, **named: ModuleType) -> Iterator[Plug
             mscore.run(config)
 
     Args:
-        modules: plugin modules; each is called as its own name ends.
+        modules: plugin modules; each is called as its own name ends, behind ``plugin_``.
         named: plugin modules by the name that the plugin shall have.
 
     Yields:
@@ -30,7 +30,7 @@ def isolated_plugins(*modules: ModuleType, **named: ModuleType) -> Iterator[Plug
         PluginError: a module cannot be used as a plugin; the message says why.
     """
     plugins = PluginSet(discover=False)
-    given = {module.__name__.rpartition(".")[2].removeprefix("mscore_plugin_"): module for module in modules}
+    given = {module.__name__.rpartition(".")[2].rpartition("plugin_")[2]: module for module in modules}
     for name, module in {**given, **named}.items():
         plugin = plugins.add_module(module, name, f"mscore-plugin-{name}".replace("_", "-"), "0")
         if plugin.status != "ok":

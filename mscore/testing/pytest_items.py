@@ -9,6 +9,7 @@ import pytest
 
 from mscore.errors import MscoreError, did_you_mean
 from mscore.plugins import PluginSet
+from mscore.testing.checks import CheckFailed
 from mscore.testing.collection import Item, collect
 from mscore.testing.subjects import SampleSource
 
@@ -67,7 +68,7 @@ def conformance(
 def _parameter(item: Item, expected: Mapping[str, str]) -> Any:
     marks = []
     if item.id in expected:
-        marks.append(pytest.mark.xfail(reason=expected[item.id], strict=True, raises=AssertionError))
+        marks.append(pytest.mark.xfail(reason=expected[item.id], strict=True, raises=CheckFailed))
     return pytest.param(item, id=item.id, marks=marks)
 
 
@@ -79,4 +80,4 @@ def _run(item: Item, folder: Path) -> None:
         warnings.warn(ConformanceWarning(f"{item.id}: {outcome.reason}. {outcome.remedy}"), stacklevel=2)
     if outcome.status == "fail":
         message = f"{item.check.promise}\n{outcome.reason}\nWhat to do: {outcome.remedy}"
-        raise AssertionError(message) from outcome.error
+        raise CheckFailed(message) from outcome.error
