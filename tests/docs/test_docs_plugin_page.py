@@ -266,8 +266,8 @@ MISTAKES = [
     "def mscore_objectives(): return {}",
     HOOK + "def mscore_objectives(config): return {}",
     HOOK + "def mscore_run_finished(run, error=None): pass",
-    HOOK
-    + "def mscore_objectives(): return {'entropy': type('EntropyBonus', (), {'__module__': 'mscore_plugin_lab.objective'})}",
+    HOOK + "def mscore_objectives():\n"
+    " return {'entropy': type('EntropyBonus', (), {'__module__': 'mscore_plugin_lab.objective'})}",
     "MSCORE_API = 2\n" + HOOK + "def mscore_objectives(): return {}",
 ]
 """What the table of mistakes has in its first column. A class as entry point is tested with the other plugins."""
