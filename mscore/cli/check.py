@@ -14,7 +14,7 @@ from mscore.errors import ConfigError, MscoreError
 @click.option(
     "--samples",
     "samples_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="YAML of constructor arguments by `kind/component`, for parameters that have no default.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also show the checks that pass.")
@@ -46,7 +46,7 @@ def _read(path: Path | None) -> dict[str, Any]:
     """The samples of a file.
 
     Raises:
-        MscoreError: it is no mapping of mappings.
+        MscoreError: there is no such file, or it is no mapping of mappings.
     """
     if path is None:
         return {}
@@ -54,6 +54,8 @@ def _read(path: Path | None) -> dict[str, Any]:
 
     try:
         samples = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise MscoreError(f"the samples {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from error
     if not isinstance(samples, dict) or not all(isinstance(value, dict) for value in samples.values()):

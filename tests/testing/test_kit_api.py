@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -149,3 +150,14 @@ def test_an_exception_says_whose_code_raised_it(monkeypatch):
         module.training_step(tiny_batch(), 0)
     notes = " ".join(caught.value.__notes__)
     assert "objective 'kl' of plugin 'kl' (mscore-plugin-kl 0.1.0): kl_divergence" in notes
+
+
+def test_the_page_lists_every_check():
+    from mscore.testing.checks import all_kinds, checks_of
+
+    page = (Path(__file__).parents[2] / "docs" / "plugins" / "testing.md").read_text()
+    for kind in all_kinds():
+        for one in checks_of(kind):
+            assert f"| `{one.name}` | {one.promise}{' (advice)' * one.advice} |" in page, one
+    rows = page.partition("## The checks")[2].count("\n| `")
+    assert rows == sum(len(checks_of(kind)) for kind in all_kinds())
