@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mscore.errors import MscoreError
-from mscore.testing.checks import PLUGIN, CheckSkipped, check, require
+from mscore.testing.checks import PLUGIN, CheckSkipped, Unusable, check, require
 from mscore.testing.subjects import PluginSubject
 
 HEAVY = ("torch", "lightning", "pytorch_lightning", "numpy", "gymnasium", "jax", "tensorflow")
@@ -46,6 +46,8 @@ def light_import(subject: PluginSubject) -> str:
     from mscore.hookspecs import KIND_OF_HOOK
 
     plugin = subject.plugin
+    if plugin.module is not None and plugin.status != "ok":
+        raise Unusable("loads", plugin.reason)
     module = plugin.target.partition(":")[0]
     if getattr(plugin, "file", None) is not None or not plugin.target:
         raise CheckSkipped("it is a single file, not a package")
