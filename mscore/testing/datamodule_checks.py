@@ -41,7 +41,11 @@ def _build(subject: ComponentSubject, **changed: Any) -> pl.LightningDataModule:
 
 def _batches(loaders: Any, count: int = _BATCHES) -> Iterator[Any]:
     for loader in CombinedLoader(loaders).flattened if loaders is not None else ():
-        yield from islice(loader, count)
+        iterator = iter(loader)
+        yield from islice(iterator, count)
+        if hasattr(iterator, "_shutdown_workers"):
+            # Left to the garbage collector, ending them can take seconds at any later moment.
+            iterator._shutdown_workers()
 
 
 @check(DATAMODULE, "spaces", remedy="set both spaces in the constructor or in `prepare_data`, as data has them")
