@@ -44,17 +44,21 @@ class StopAfterStep(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End the fit if it is time."""
-        step = trainer.global_step
-        if trainer.world_size == 1:
-            self._end_if(self._asked)
-        elif step != self._seen_step:
-            # Between two accumulated batches the processes need not be at the same one.
-            self._end_if(self._all_end_at(step))
+        step, seen = trainer.global_step, self._seen_step
         self._seen_step = step
+        if trainer.world_size > 1:
+            # Between two accumulated batches the processes need not be at the same one.
+            if step != seen and self._all_end_at(step):
+                _end(pl_module)
+        elif self._asked:
+            _end(pl_module)
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
         """End a fit during validation too, where no other process has to agree."""
-        self._end_if(self._asked and trainer.world_size == 1 and not trainer.sanity_checking)
+        if self._asked and trainer.world_size == 1 and not trainer.sanity_checking:
+            _end(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back."""
@@ -70,10 +74,6 @@ class StopAfterStep(Checkpoint):
             signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
             print("\nstopping after this step; press Ctrl-C again to stop at once", flush=True)
 
-    def _end_if(self, now: bool) -> None:
-        if now:
-            raise SIGTERMException
-
     def _all_end_at(self, step: int) -> bool:
         """Whether this is the step after which all processes stop."""
         store = torch.distributed.distributed_c10d._get_default_store()
@@ -86,3 +86,8 @@ class StopAfterStep(Checkpoint):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+def _end(pl_module: pl.LightningModule) -> None:
+    pl_module.on_train_end()  # logs the steps since the last row, which no later hook would
+    raise SIGTERMException

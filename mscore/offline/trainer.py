@@ -57,6 +57,10 @@ class OfflineTrainer(Trainer):
             trainer.fit(module, datamodule=run.datamodule, ckpt_path=run.resume_from, weights_only=True)
         except SIGTERMException as error:
             raise Interrupted(f"the run was asked to stop at step {trainer.global_step}") from error
+        finally:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                # Left to the interpreter's end, its threads sometimes abort a process that has succeeded.
+                torch.distributed.destroy_process_group()
         if trainer.num_training_batches == 0:
             raise MscoreError(
                 f"data: {type(run.datamodule).__name__} gave no training batch; is the dataset empty, or the "
