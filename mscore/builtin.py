@@ -90,4 +90,4 @@ def mscore_optimizers() -> dict[str, str]:
 def mscore_schedulers() -> dict[str, str]:
     """Register linear warm-up and torch's schedulers; all of them step with the optimizer."""
     table = {name: f"torch.optim.lr_scheduler:{cls}" for name, cls in _TORCH_SCHEDULERS.items()}
-    return {"linear-warmup": "mscore.offline.optimizers:linear_warmup", **table}
+    return {"linear-warmup": "mscore.offline.optimizers:LinearWarmup", **table}

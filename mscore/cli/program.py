@@ -56,8 +56,10 @@ def run_program(arguments: Sequence[str]) -> int:
         _say("\n".join(error.problems))
         return MISTAKE
     except Interrupted as error:
-        if is_rank_zero():  # the further ranks were stopped with it
-            _say_mistake(error)
+        if not is_rank_zero():
+            # Stopped with it, as agreed: Lightning kills rank zero, which may still be saving, for a failed one.
+            return 0
+        _say_mistake(error)
         return INTERRUPTED
     except MscoreError as error:
         _say_mistake(error)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import repeat, zip_longest
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from mscore.contracts.objective import Batch
@@ -17,6 +19,9 @@ from mscore.tree import tree_detach, tree_leaves, tree_map
 
 CONTINUITY_KEY = "continuity"
 """Batch key of the :class:`Continuity` that :meth:`Continuity.attach` computed on the host."""
+
+
+IntArray = npt.NDArray[np.int64]
 
 
 class Continuity:
@@ -31,33 +36,33 @@ class Continuity:
     __slots__ = ("begins", "episodes", "goes_on")
 
     def __init__(self, episodes: list[str] | None, timestamp: torch.Tensor) -> None:
-        steps = timestamp.numpy(force=True)
+        steps = timestamp.numpy() if timestamp.device.type == "cpu" else timestamp.cpu().numpy()
         self.episodes = None if episodes is None else list(episodes)
-        self.begins: list[int] = steps[:, 0].tolist()
-        self.goes_on: list[int] = (steps[:, -1] + 1).tolist()
+        self.begins: IntArray = steps[:, 0]
+        self.goes_on: IntArray = steps[:, -1] + 1
 
     def continues(self, before: "Continuity | None") -> list[bool] | None:
         """Per row, whether it goes on where the batch before stopped; None if all do."""
         if before is None:
             return [False] * len(self.begins)
-        if self.begins == before.goes_on and self.episodes == before.episodes:
+        same_size = len(self.begins) == len(before.goes_on)
+        if same_size and self.episodes == before.episodes and (self.begins == before.goes_on).all():
             return None
         now, then = self._rows(self.begins), before._rows(before.goes_on)
         return [row == stopped for row, stopped in zip_longest(now, then)][: len(self.begins)]
 
-    def _rows(self, steps: list[int]) -> Iterator[tuple[str | None, int]]:
-        return zip(self.episodes or repeat(None), steps, strict=False)
+    def _rows(self, steps: IntArray) -> Iterator[tuple[str | None, int]]:
+        return zip(self.episodes or repeat(None), steps.tolist(), strict=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"episodes": self.episodes, "goes_on": self.goes_on}
+        return {"episodes": self.episodes, "goes_on": self.goes_on.tolist()}
 
     @classmethod
     def restored(cls, saved: dict[str, Any]) -> "Continuity":
         """What :meth:`state_dict` gave, to be gone on from."""
-        continuity = cls.__new__(cls)
-        continuity.episodes, continuity.begins, continuity.goes_on = saved["episodes"], [], saved["goes_on"]
-        return continuity
+        stopped_at = torch.tensor(saved["goes_on"], dtype=torch.int64) - 1
+        return cls(saved["episodes"], stopped_at.unsqueeze(1))
 
     @classmethod
     def of(cls, batch: Batch) -> "Continuity | None":

@@ -3,10 +3,12 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,7 +21,7 @@ from mscore.offline import random_state
 from mscore.offline.labels import numbered_labels
 from mscore.offline.memory import Continuity, Memory
 from mscore.offline.metrics import NonFinite, StepMetrics, Window, blame, means, merge
-from mscore.offline.optimizers import adamw, linear_warmup
+from mscore.offline.optimizers import LinearWarmup, adamw
 from mscore.offline.plain_config import convert_to_normal
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -151,7 +153,7 @@ class MineLightning(pl.LightningModule):
         metrics.add(f"{step_name}/loss", loss)
         stacked = metrics.stacked()
         where = (step_name, self.current_epoch, batch_idx, batch.get("episode"))
-        if stacked.device.type == "cpu" and not math.isfinite(stacked[-1]):
+        if stacked.device.type == "cpu" and not math.isfinite(loss.item()):
             # There is no device to wait for here, so a bad loss is caught before it reaches the weights.
             self._refuse(blame(metrics.names, stacked.tolist(), where))
         self._windows[step_name].add(metrics, stacked, where, _row_count(batch) if step_name == "val" else 1.0)
@@ -238,6 +240,11 @@ class MineLightning(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def setup(self, stage: str) -> None:
+        """Spare the step the cost of measuring nothing, unless the trainer was given a profiler."""
+        if type(self.trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
+            self.trainer.profiler = _NoProfiler()  # type: ignore[attr-defined]
+
     def on_train_start(self) -> None:
         """Find out which metrics are monitored, and restore the random states of a resumed fit."""
         monitored = {getattr(callback, "monitor", None) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
@@ -319,7 +326,7 @@ class MineLightning(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _warmup(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
-        return linear_warmup(optimizer, self.warmup_steps)
+        return LinearWarmup(optimizer, self.warmup_steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep every rank's memory and random states in a full checkpoint; refuse to save bad weights."""
@@ -371,6 +378,15 @@ class MineLightning(pl.LightningModule):
             for label, objective in self.callbacks.items()
             if hasattr(objective, "state_dict") and not isinstance(objective, nn.Module)
         ]
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's default profiler opens a generator's context about forty times per step, for nothing."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        return self._nothing
 
 
 def _moved(value: Any, device: torch.device) -> Any:

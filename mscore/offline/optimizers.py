@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
 
 Parameters = Iterable[torch.nn.Parameter]
 
@@ -34,16 +34,42 @@ def adamw(
     return torch.optim.AdamW(params, lr=learning_rate, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
 
 
-def linear_warmup(optimizer: torch.optim.Optimizer, warmup_steps: Annotated[int, Ge(0)] = 1000) -> LambdaLR:
-    """Raise the learning rate linearly over the first steps, then keep it.
+class LinearWarmup(LRScheduler):
+    """Raises the learning rate linearly over the first steps, then keeps it.
+
+    It is stepped after every optimizer step, so its step does no more than it has to.
 
     Args:
         optimizer: the optimizer.
         warmup_steps: optimizer steps until the full learning rate; step ``n`` (from 0) trains with
             ``min((n + 1) / warmup_steps, 1)`` of it.
     """
-    length = max(warmup_steps, 1)
-    return LambdaLR(optimizer, lambda step: min((step + 1) / length, 1.0))
+
+    def __init__(self, optimizer: torch.optim.Optimizer, warmup_steps: Annotated[int, Ge(0)] = 1000) -> None:
+        self.warmup_steps = warmup_steps
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """The learning rate of every parameter group at the current step."""
+        factor = min((self.last_epoch + 1) / max(self.warmup_steps, 1), 1.0)
+        return [base * factor for base in self.base_lrs]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on by one step."""
+        self._step_count += 1
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        rates = self.get_lr()
+        # A group that a callback has added since, to unfreeze a backbone say, keeps a rate of its own.
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._last_lr = rates
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at a checkpoint's step, with the warm-up that was asked for now."""
+        super().load_state_dict({**state_dict, "warmup_steps": self.warmup_steps})
 
 
 def _with_learning_rate(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:

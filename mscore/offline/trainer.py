@@ -1,11 +1,6 @@
 """The built-in trainer: a run's adapter to Lightning."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import Annotated, Any, ClassVar
 
 import lightning.pytorch as pl
@@ -22,6 +17,7 @@ from mscore.offline.checkpoint_io import AtomicCheckpointIO
 from mscore.offline.last_checkpoint import LastCheckpoint
 from mscore.offline.module import MineLightning
 from mscore.offline.progress import progress_callback
+from mscore.offline.stopping import StopAfterStep
 
 
 class OfflineTrainer(Trainer):
@@ -58,10 +54,13 @@ class OfflineTrainer(Trainer):
         module = self.module(run)
         trainer = self.lightning_trainer(run)
         try:
-            with _graceful_interrupt():
-                trainer.fit(module, datamodule=run.datamodule, ckpt_path=run.resume_from, weights_only=True)
+            trainer.fit(module, datamodule=run.datamodule, ckpt_path=run.resume_from, weights_only=True)
         except SIGTERMException as error:
             raise Interrupted(f"the run was asked to stop at step {trainer.global_step}") from error
+        finally:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                # Left to the interpreter's end, its threads sometimes abort a process that has succeeded.
+                torch.distributed.destroy_process_group()
         if trainer.num_training_batches == 0:
             raise MscoreError(
                 f"data: {type(run.datamodule).__name__} gave no training batch; is the dataset empty, or the "
@@ -86,6 +85,7 @@ class OfflineTrainer(Trainer):
         if run.environment is not None and run.config.evaluation is not None:
             callbacks.append(EvaluationCallback(run.environment, run.config.evaluation, run.directory))
         callbacks.append(LastCheckpoint(run.checkpoints / "last.ckpt", self.checkpoint_every_n_steps))
+        callbacks.append(StopAfterStep())
         arguments = dict(self.arguments)
         if arguments.pop("enable_progress_bar", True) and not _has_progress_bar(callbacks):
             callbacks.append(progress_callback())
@@ -121,23 +121,3 @@ def _has_own_batch_sampler(datamodule: pl.LightningDataModule) -> bool:
         and type(loader.batch_sampler) is not torch.utils.data.BatchSampler
         for loader in loaders
     )
-
-
-@contextmanager
-def _graceful_interrupt() -> Iterator[None]:
-    """Let the first Ctrl-C end the run after the current step, as SIGTERM does; a second stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def stop_after_step(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, previous)
-        print("\nstopping after this step; press Ctrl-C again to stop at once", flush=True)
-        signal.raise_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGINT, stop_after_step)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -189,3 +189,21 @@ def test_two_processes_share_one_directory_are_killed_and_resumed(mscore):
     assert done.returncode == 0, done.stderr
     assert "finished, 4 steps" in done.stdout
     assert done.stdout.count("run directory:") == 1
+
+
+@pytest.mark.parametrize(
+    "ranks", [[1], pytest.param([0], marks=pytest.mark.slow), pytest.param([0, 1], marks=pytest.mark.slow)]
+)
+def test_two_processes_stop_after_the_same_step_whoever_is_asked(mscore, ranks):
+    """Lightning's own answer to SIGTERM lets two processes wait for each other forever."""
+    two = ["trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "trainer.val_check_interval=4"]
+    faults = [
+        f"callbacks.asked-{rank}={{use: saboteur, step: {3 + rank}, how: terminate, marker: sent-{rank}, rank: {rank}}}"
+        for rank in ranks
+    ]
+    done = mscore("run", *SMALL, *two, *faults, "trainer.max_steps=40")
+    assert done.returncode == 75, done.stderr
+    assert re.search(r"the run was asked to stop at step [456]; to go on", done.stderr), done.stderr
+    done = mscore("run", "--resume", "runs/tiny/latest")
+    assert done.returncode == 0, done.stderr
+    assert "finished, 40 steps" in done.stdout

@@ -99,7 +99,7 @@ L.Trainer(
     max_steps=max_steps,
     enable_progress_bar=False,
 ).fit(model=mine_lightning, datamodule=Data(), ckpt_path=ckpt_path)
-print("rank done", flush=True)
+torch.distributed.destroy_process_group()  # or its threads sometimes abort the interpreter's end
 '''
 
 
