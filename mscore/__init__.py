@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mscore.offline.memory import Memory as Memory
     from mscore.runs import load_policy as load_policy
     from mscore.runs import run as run
+    from mscore.runs.weights import apply_weights as apply_weights
+    from mscore.runs.weights import read_checkpoint as read_checkpoint
     from mscore.trajectories import EpisodeBatchSampler as EpisodeBatchSampler
     from mscore.trajectories import ResumableDataModule as ResumableDataModule
     from mscore.trajectories import WindowDataset as WindowDataset
@@ -76,6 +78,7 @@ _LAZY = {
     "RunConfig": "mscore.config",
     "Trainer": "mscore.contracts.trainer",
     "WindowDataset": "mscore.trajectories",
+    "apply_weights": "mscore.runs.weights",
     "averaged_twin": "mscore.contracts.averaging",
     "build": "mscore.config",
     "convert_to_normal": "mscore.offline",
@@ -86,6 +89,7 @@ _LAZY = {
     "make_action_head": "mscore.heads",
     "make_value_head": "mscore.heads",
     "minecraft_action_space": "mscore.heads.spaces",
+    "read_checkpoint": "mscore.runs.weights",
     "run": "mscore.runs",
     "tree_detach": "mscore.tree",
     "tree_leaves": "mscore.tree",

@@ -1,6 +1,7 @@
 """Policies: agents that see frames and act, with memory carried from window to window."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -35,11 +36,14 @@ class MinePolicy(nn.Module, ABC):
 
     Attributes:
         provides_latents: names of the latents that ``forward`` returns, or None when not declared.
+        arguments_when_loaded: constructor arguments that replace the configured ones where all weights are
+            about to be loaded, such as ``{"pretrained": False}``: what would be fetched is overwritten.
         pi_head: action head: ``logprob``, ``entropy``, ``sample``, ``kl_divergence``.
         value_head: value head, (B, T, hiddim) to (B, T, 1).
     """
 
     provides_latents: ClassVar[frozenset[str] | None] = None
+    arguments_when_loaded: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -74,6 +78,16 @@ class MinePolicy(nn.Module, ABC):
             f"{type(self).__name__} reads weights that mscore wrote: a run's directory, a checkpoint (.ckpt) or "
             f"an exported policy; {source} is none of these"
         )
+
+    def export_config(self) -> dict[str, Any] | None:
+        """``config.json`` of an exported directory, where the policy has a layout of its own.
+
+        A policy overrides it whose exported directories another project's ``from_pretrained`` shall read.
+
+        Returns:
+            What JSON can hold; None (by default) for mscore's own description.
+        """
+        return None
 
     @abstractmethod
     def initial_state(self, batch_size: int | None = None) -> State:

@@ -18,6 +18,7 @@ from mscore.contracts.policy import MinePolicy
 from mscore.contracts.trainer import Run
 from mscore.errors import ConfigError
 from mscore.runs import directory as layout
+from mscore.runs.loading import build_policy
 from mscore.runs.provenance import plugin_records, versions
 from mscore.runs.ranks import launched_job
 from mscore.runs.spaces import Spaces, find_spaces
@@ -83,7 +84,10 @@ def assemble(config: RunConfig, directory: Path, *, resume_from: Path | None = N
     # Preparing data takes random numbers only when there is something to prepare; the policy's initial
     # weights shall not depend on that.
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    policy: MinePolicy = build(config.policy, injected={**factory, **spaces.injected()})
+    starts_from = config.init_from if resume_from is None else str(resume_from)
+    policy = build_policy(
+        config.policy, injected={**factory, **spaces.injected()}, weights_follow=starts_from is not None
+    )
     run = Run(
         config=config,
         directory=directory,

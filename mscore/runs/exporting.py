@@ -7,9 +7,15 @@ from mscore.runs import directory as layout
 from mscore.runs import strict_json
 from mscore.runs.loading import find_plugin_files, plugins_for, rebuild_policy
 from mscore.runs.provenance import versions
-from mscore.runs.weights import EXPORT_FILE, WEIGHTS_FILE, apply_weights, read_weights
+from mscore.runs.weights import (
+    DESCRIPTION_FILE,
+    EXPORT_FILE,
+    EXPORT_FORMAT,
+    WEIGHTS_FILE,
+    apply_weights,
+    read_weights,
+)
 
-FORMAT = "mscore-policy"
 FORMAT_VERSION = 1
 
 
@@ -21,7 +27,9 @@ def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
     ``use``, and its parameters), ``observation_space`` and ``action_space`` (as
     :func:`mscore.heads.spaces.describe` writes them), ``weights`` (``"trained"`` or ``"averaged"``),
     ``step`` (optimizer steps), ``plugins`` (those that the policy needs, with version and source) and
-    ``versions`` (of mscore, torch and others).
+    ``versions`` (of mscore, torch and others). Where the policy has a layout of its own
+    (:meth:`~mscore.MinePolicy.export_config`), ``config.json`` is in that, and these keys are in
+    ``mscore.json``.
 
     Args:
         source: a run's directory, or one of its checkpoints.
@@ -43,9 +51,10 @@ def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
     weights = read_weights(source, averaged)
     if weights is None:
         raise MscoreError(f"{source} is not a run's directory or a checkpoint (.ckpt)")
-    apply_weights(rebuild_policy(weights), weights.state, weights.source)  # what is written can be loaded
+    policy = rebuild_policy(weights)
+    apply_weights(policy, weights.state, weights.source)  # what is written can be loaded
     description = {
-        "format": FORMAT,
+        "format": EXPORT_FORMAT,
         "format_version": FORMAT_VERSION,
         "policy": weights.config["policy"],
         "observation_space": weights.record.get("observation_space"),
@@ -58,5 +67,9 @@ def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     # Tied tensors share memory, which safetensors refuses; each is written by itself.
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.state.items()}, target / WEIGHTS_FILE)
-    layout.write_file(target / EXPORT_FILE, strict_json.dumps(description) + "\n")
+    own_config = policy.export_config()
+    if own_config is not None:
+        layout.write_file(target / EXPORT_FILE, strict_json.dumps(own_config) + "\n")
+    name = EXPORT_FILE if own_config is None else DESCRIPTION_FILE
+    layout.write_file(target / name, strict_json.dumps(description) + "\n")
     return target

@@ -1,10 +1,13 @@
 """From what a run left behind to a policy that acts."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mscore.components import find
 from mscore.config import Selection, build
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
@@ -47,7 +50,17 @@ def rebuild_policy(weights: Weights) -> MinePolicy:
         MscoreError: nothing is recorded, or a plugin that it needs is missing.
     """
     check_plugins(weights, "policy")
-    policy: MinePolicy = build(recorded_selection(weights, "policy"), injected=recorded_spaces(weights.record))
+    return build_policy(
+        recorded_selection(weights, "policy"), injected=recorded_spaces(weights.record), weights_follow=True
+    )
+
+
+def build_policy(selection: Selection, injected: Mapping[str, Any], *, weights_follow: bool) -> MinePolicy:
+    """Build a policy; with ``weights_follow`` as its class wants to be built when all weights are loaded next."""
+    if weights_follow:
+        replaced = getattr(find("policy", selection.use).load(), "arguments_when_loaded", {})
+        selection = dataclasses.replace(selection, parameters={**selection.parameters, **replaced})
+    policy: MinePolicy = build(selection, injected=injected)
     return policy
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,9 @@ resolved config's sections."""
 
 WEIGHTS_FILE = "model.safetensors"
 EXPORT_FILE = "config.json"
-
-_SHOWN = 8
-"""Names in a message about weights that do not fit; the rest is counted."""
+EXPORT_FORMAT = "mscore-policy"
+DESCRIPTION_FILE = "mscore.json"
+"""Where an exported directory is described whose ``config.json`` is in the policy's own layout."""
 
 
 @dataclass
@@ -55,7 +56,7 @@ def read_weights(source: str | Path, averaged: bool | None = None) -> Weights | 
             where there are any.
 
     Returns:
-        The weights; None for a file or folder that mscore did not write.
+        The weights; None for a file or folder that mscore did not write, and is no checkpoint of Lightning's.
 
     Raises:
         MscoreError: nothing is there, it cannot be read, or it does not hold the weights asked for.
@@ -65,8 +66,9 @@ def read_weights(source: str | Path, averaged: bool | None = None) -> Weights | 
         raise MscoreError(f"there is no run, checkpoint or exported policy at {source}")
     if path.is_file():
         return _from_checkpoint(path, averaged) if path.suffix == ".ckpt" else None
-    if (path / EXPORT_FILE).is_file() and (path / WEIGHTS_FILE).is_file():
-        return _from_export(path, averaged)
+    description = read_description(path)
+    if description is not None:
+        return _from_export(path, description, averaged)
     if (path / layout.CONFIG_FILE).is_file():
         return _from_checkpoint(newest_checkpoint(path), averaged)
     return None
@@ -85,26 +87,32 @@ def newest_checkpoint(directory: Path) -> Path:
     raise MscoreError(f"the run {layout.shown(directory)} has no checkpoint yet")
 
 
-def apply_weights(policy: MinePolicy, state: Mapping[str, Tensor], source: str) -> None:
+def apply_weights(policy: MinePolicy, state: Mapping[str, Tensor], source: str, *, strict: bool = True) -> None:
     """Load weights into a policy, all of them or none.
+
+    Args:
+        policy: where they go.
+        state: the policy's own names to tensors, on any device and in any dtype.
+        source: where they come from, for messages.
+        strict: False warns of tensors that are missing or superfluous, and loads the others.
 
     Raises:
         MscoreError: naming every tensor that is missing, superfluous, or of another shape.
     """
     own = policy.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"{name} is not in the policy" for name in state if name not in own]
-    problems += [
+    loose = [f"{name} is missing, the policy's is {_shape(tensor)}" for name, tensor in own.items() if name not in state]
+    loose += [f"{name} is not in the policy, and is {_shape(state[name])}" for name in state if name not in own]
+    wrong = [
         f"{name} is {_shape(state[name])}, the policy's is {_shape(tensor)}"
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
+    problems = [*loose, *wrong] if strict else wrong
     if problems:
-        rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise MscoreError(
-            f"the weights in {source} do not fit {type(policy).__name__}: {'; '.join(problems[:_SHOWN])}{rest}"
-        )
-    policy.load_state_dict(dict(state))
+        raise MscoreError(f"the weights in {source} do not fit {type(policy).__name__}: {'; '.join(problems)}")
+    if loose:
+        warnings.warn(f"the weights in {source}: {'; '.join(loose)}", stacklevel=3)
+    policy.load_state_dict({name: state[name] for name in own if name in state}, strict=not loose)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -159,11 +167,29 @@ def _from_checkpoint(path: Path, averaged: bool | None) -> Weights:
     )
 
 
-def _from_export(path: Path, averaged: bool | None) -> Weights:
+def read_description(path: Path) -> dict[str, Any] | None:
+    """What an exported directory says about its policy; None where mscore did not write it.
+
+    Raises:
+        MscoreError: the description cannot be read.
+    """
+    if not (path / WEIGHTS_FILE).is_file():
+        return None
+    for file in (path / DESCRIPTION_FILE, path / EXPORT_FILE):
+        if file.is_file():
+            try:
+                description = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise MscoreError(f"{file} cannot be read: {_first_line(error)}") from error
+            if isinstance(description, dict) and description.get("format") == EXPORT_FORMAT:
+                return description
+    return None
+
+
+def _from_export(path: Path, description: dict[str, Any], averaged: bool | None) -> Weights:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    description = json.loads((path / EXPORT_FILE).read_text(encoding="utf-8"))
     is_averaged = description.get("weights") == "averaged"
     if averaged is not None and averaged != is_averaged:
         raise MscoreError(f"{path} holds {description.get('weights')} weights only; export the run again")

@@ -106,8 +106,8 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(run_dir):
     with pytest.raises(MscoreError) as caught:
         mscore.load_policy(run_dir)
     message = str(caught.value)
-    assert "encoder.0.bias is missing" in message
-    assert "extra is not in the policy" in message
+    assert "encoder.0.bias is missing, the policy's is (8)" in message
+    assert "extra is not in the policy, and is (1)" in message
     assert "encoder.0.weight is (3, 4), the policy's is (8, 4)" in message
 
 
