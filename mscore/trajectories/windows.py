@@ -100,7 +100,7 @@ class WindowDataset(Dataset[dict[str, Any]], ABC):
 
         Returns:
             Observations by name and ``agent_action``, each an array (stop - start, …), a list of
-            stop - start strings, or a dict of these.
+            stop - start strings, or a dict or tuple of these.
         """
 
     def __len__(self) -> int:
@@ -145,6 +145,8 @@ def _stack(rows: list[Any], window: int) -> Any:
     first = rows[0]
     if isinstance(first, dict):
         return {key: _stack([row[key] for row in rows], window) for key in first}
+    if isinstance(first, tuple):
+        return tuple(_stack([row[place] for row in rows], window) for place in range(len(first)))
     if isinstance(first, list):
         return [row + row[-1:] * (window - len(row)) for row in rows]
     arrays = [np.asarray(row) for row in rows]
