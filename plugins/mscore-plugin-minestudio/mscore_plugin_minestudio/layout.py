@@ -1,4 +1,4 @@
-"""MineStudio's dataset layout: its folders, keys and fields, and the error for what departs from them.
+"""MineStudio's dataset layout: its folders, keys and fields, and the errors for what departs from them.
 
 ``<dataset>/<modality>/<part>/data.mdb`` are LMDB environments, a part each; ``<dataset>/event/data.mdb`` is one
 alone. A part holds chunks of consecutive frames of whole episodes under :func:`chunk_key`, and what it holds
@@ -77,6 +77,10 @@ def modality_of(folder: str) -> str | None:
     """The modality that a folder of this name holds; None if it holds none."""
     stem = Path(folder).stem
     return next((modality for modality, names in MODALITY_FOLDERS.items() if stem in names), None)
+
+
+class PayloadError(MscoreError):
+    """Bytes that are not the pickle of plain data and arrays."""
 
 
 class DatasetError(MscoreError):
