@@ -1,0 +1,71 @@
+"""Writing a dataset's index of events."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from mscore_plugin_minestudio.layout import (
+    CODEBOOK_KEY,
+    EVENT_EPISODES_FIELD,
+    EVENT_FOLDER,
+    EVENT_INFO_KEY,
+    EVENT_ITEMS_FIELD,
+    NUM_EVENTS_KEY,
+    event_key,
+)
+from mscore_plugin_minestudio.part_writing import MAP_SIZE
+from mscore_plugin_minestudio.payloads import dump_payload
+from mscore_plugin_minestudio.writing import DRAFT_SUFFIX
+
+EventItem = tuple[str, str, int, Any]
+"""Event, episode, the frame in which it is seen, and its value (how often it happened)."""
+
+
+def write_events(root: str | Path, items: Iterable[EventItem]) -> dict[str, int]:
+    """Write the index of events of a dataset, replacing the one that is there.
+
+    Args:
+        root: the dataset's folder.
+        items: what happened, in any order.
+
+    Returns:
+        Event to its number of items. Without any item nothing is written.
+    """
+    events: dict[str, dict[str, list[tuple[int, Any]]]] = {}
+    for event, episode, time, value in sorted(items, key=lambda item: (item[1], item[2])):
+        events.setdefault(event, {}).setdefault(episode, []).append((time, value))
+    if not events:
+        return {}
+    counts = {event: sum(map(len, episodes.values())) for event, episodes in events.items()}
+    codes: dict[str, str] = {}
+    root = Path(root)
+    draft = Path(tempfile.mkdtemp(prefix=f".{EVENT_FOLDER}.", suffix=DRAFT_SUFFIX, dir=root))
+    folder = draft / EVENT_FOLDER
+    folder.mkdir()
+    with (
+        lmdb.open(str(folder), map_size=MAP_SIZE, lock=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for event, episodes in events.items():
+            number = 0
+            for episode, occurrences in episodes.items():
+                code = codes.setdefault(episode, str(len(codes)))
+                for time, value in occurrences:
+                    transaction.put(event_key(event, number), dump_payload((code, time, value)))
+                    number += 1
+        infos = {
+            event: {EVENT_EPISODES_FIELD: len(episodes), EVENT_ITEMS_FIELD: counts[event]}
+            for event, episodes in events.items()
+        }
+        transaction.put(NUM_EVENTS_KEY, dump_payload(len(events)))
+        transaction.put(EVENT_INFO_KEY, dump_payload(infos))
+        transaction.put(CODEBOOK_KEY, dump_payload(codes))
+    shutil.rmtree(root / EVENT_FOLDER, ignore_errors=True)
+    os.rename(folder, root / EVENT_FOLDER)
+    draft.rmdir()
+    return counts
