@@ -248,7 +248,7 @@ def _stack_global(reader: PickleReader) -> None:
 def _reduce(reader: PickleReader) -> None:
     arguments, name = reader.stack.pop(), reader.stack.pop()
     value = pickled_arrays.call(name, arguments)
-    if isinstance(value, pickled_arrays.UnfinishedArray):
+    if type(value) is pickled_arrays.UnfinishedArray:
         value.number = len(reader.memo)
     reader.stack.append(value)
 
@@ -257,8 +257,9 @@ def _build(reader: PickleReader) -> None:
     state = reader.stack.pop()
     target: object = reader.stack[-1]
     reader.stack[-1] = finished = pickled_arrays.finish(target, state)
-    if isinstance(target, pickled_arrays.UnfinishedArray) and reader.memo.get(target.number) is target:
-        reader.memo[target.number] = finished
+    number = target.number if type(target) is pickled_arrays.UnfinishedArray else None
+    if number is not None and reader.memo.get(number) is target:
+        reader.memo[number] = finished
 
 
 _BY_CODE: dict[bytes, Callable[[PickleReader], None]] = {
