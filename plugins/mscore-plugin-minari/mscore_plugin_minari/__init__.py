@@ -19,6 +19,12 @@ def mscore_datamodules() -> dict[str, str]:
     return {"minari": "mscore_plugin_minari.datamodule:MinariDataModule"}
 
 
+@hookimpl
+def mscore_recipes() -> str:
+    """Register the recipes."""
+    return "mscore_plugin_minari.recipes"
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from mscore import MscoreError
 from mscore_plugin_minari.frames import Columns, Frames, as_frames, decode_jpegs, may_be_jpeg, read_space
 
+UNREADABLE = (OSError, KeyError, ValueError, pa.ArrowException)
+"""What pyarrow raises for a file that is damaged."""
+
 
 class ArrowEpisodes:
     """Reads slices of episodes.
@@ -59,15 +62,15 @@ class ArrowEpisodes:
         try:
             table = self._slice(path, start, stop, list(columns))
             table.validate(full=True)
-        except (OSError, KeyError, pa.ArrowException) as error:
+            stored = {name: table.column(name).combine_chunks() for name in columns}
+        except UNREADABLE as error:
             raise _unreadable(path, error) from error
         if len(table) != stop - start:
             raise MscoreError(f"{path}: {start + len(table)} frames, expected {length}: the dataset is damaged")
-        frames = {}
-        for name, space in columns.items():
-            column = pa.array([]) if not len(table) else table.column(name).combine_chunks()
-            frames[name] = read_space(space, column, f"{path}, {name}", _child, _read_leaf)
-        return frames
+        return {
+            name: read_space(space, stored[name], f"{path}, {name}", _child, _read_leaf)
+            for name, space in columns.items()
+        }
 
     def _path(self, episode: int) -> Path:
         paths = sorted((self.folder / str(episode)).glob(f"*.{self.data_format}"))
@@ -84,12 +87,12 @@ class ArrowEpisodes:
             if self.data_format == "parquet":
                 return int(pq.ParquetFile(path).metadata.num_rows)
             return sum(batch.num_rows for batch in _batches(path))
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise _unreadable(path, error) from error
 
     def _slice(self, path: Path, start: int, stop: int, columns: list[str]) -> pa.Table:
         if self.data_format == "parquet":
-            batches = pq.ParquetFile(path).iter_batches(columns=columns)
+            batches = pq.ParquetFile(path).iter_batches(columns=columns, use_threads=False)
         else:
             batches = (batch.select(columns) for batch in _batches(path))
         parts, before = [], 0

@@ -99,4 +99,4 @@ def _converted(stored: NDArray[Any], dtype: np.dtype[Any], where: str) -> NDArra
         frames = stored.astype(dtype)
         if dtype.kind == "f" or math.prod(stored.shape) == 0 or (frames == stored).all():
             return frames
-    raise MscoreError(f"{where}: {stored.dtype} numbers that do not fit the space's {dtype}")
+    raise MscoreError(f"{where}: values of dtype {stored.dtype} that do not fit the space's {dtype}")

@@ -115,8 +115,9 @@ def _read_leaf(space: gymnasium.Space[Any], node: Any, where: str, frames: slice
         stored = node[frames]
         if isinstance(space, spaces.Text):
             return [text.decode() for text in stored]
-    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+        jpegs = None
+        if may_be_jpeg(space) and stored.ndim <= 2:
+            jpegs = [np.asarray(file, np.uint8).tobytes() for file in stored]
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise MscoreError(f"{where} cannot be read ({error}): the file is damaged") from error
-    if may_be_jpeg(space) and stored.ndim <= 2:
-        return decode_jpegs([np.asarray(file, np.uint8).tobytes() for file in stored], space, where)
-    return as_frames(stored, space, where)
+    return as_frames(stored, space, where) if jpegs is None else decode_jpegs(jpegs, space, where)
