@@ -22,11 +22,11 @@ from mscore_plugin_minestudio.part_writing import MAP_SIZE
 from mscore_plugin_minestudio.payloads import dump_payload
 from mscore_plugin_minestudio.writing import DRAFT_SUFFIX
 
-EventItem = tuple[str, str, int, Any]
+Occurrence = tuple[str, str, int, Any]
 """Event, episode, the frame in which it is seen, and its value (how often it happened)."""
 
 
-def write_events(root: str | Path, items: Iterable[EventItem]) -> dict[str, int]:
+def write_events(root: str | Path, items: Iterable[Occurrence]) -> dict[str, int]:
     """Write the index of events of a dataset, replacing the one that is there.
 
     Args:

@@ -109,11 +109,7 @@ def rewritten(tmp_path_factory):
                     keep = np.array([flag == "1" for flag in plan["keep_flags"][stem]])
                     episode.extend(
                         action={key: array[keep] for key, array in load("actions", stem, ".pkl").items()},
-                        meta_info=[
-                            info
-                            for info, kept in zip(load("privileged_infos", stem, ".pkl"), keep, strict=True)
-                            if kept
-                        ],
+                        meta_info=list(compress(load("privileged_infos", stem, ".pkl"), keep)),
                         segmentation=segments_of(load("segment", stem, ".rle"), keep, episode.frames),
                     )
     return root, writer.episodes
