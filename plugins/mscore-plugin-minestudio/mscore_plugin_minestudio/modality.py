@@ -30,11 +30,13 @@ class ChunkSpan(NamedTuple):
         start: the chunk's first frame.
         inside: numbers of the wanted frames within the chunk, (n,) int64.
         place: where they stand among all wanted frames.
+        selection: what selects the frames in an array of the chunk: a slice where they are consecutive.
     """
 
     start: int
     inside: NDArray[np.int64]
     place: slice
+    selection: slice | NDArray[np.int64]
 
 
 class ModalityStore:
@@ -102,13 +104,16 @@ class ModalityStore:
         """The wanted frames chunk by chunk.
 
         Args:
-            frames: numbers of frames of an episode, ascending, (n,) int64.
+            frames: numbers of frames of an episode, ascending, at least one, (n,) int64.
         """
+        consecutive = bool((np.diff(frames) == 1).all())
         chunks = frames // self.chunk_frames
         bounds = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist(), len(frames)]
         for first, behind in pairwise(bounds):
             start = int(chunks[first]) * self.chunk_frames
-            yield ChunkSpan(start, frames[first:behind] - start, slice(first, behind))
+            inside = frames[first:behind] - start
+            selection = slice(int(inside[0]), int(inside[-1]) + 1) if consecutive else inside
+            yield ChunkSpan(start, inside, slice(first, behind), selection)
 
     def error(self, episode: str, start: int, problem: str) -> DatasetError:
         """An error that says which chunk it is about."""
