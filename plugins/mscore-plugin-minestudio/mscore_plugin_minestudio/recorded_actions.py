@@ -167,7 +167,7 @@ def _lines(path: Path) -> Iterator["_Line"]:
             for number, text in enumerate(file, 1):
                 try:
                     data = json.loads(text)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise DatasetError(f"line {number} is not JSON ({error})", file=path) from error
                 if not isinstance(data, dict):
                     raise DatasetError(f"line {number} is {text.strip()[:40]!r}; expected an object", file=path)
