@@ -145,8 +145,9 @@ def _read(reader: PickleReader) -> object:
         raise PayloadError(f"a payload of {len(reader.raw)} bytes; expected at most {MAX_BYTES}")
     try:
         value = reader.read()
-    except (LookupError, ValueError, TypeError) as error:
-        raise PayloadError(f"malformed at byte {reader.position} of {len(reader.raw)}: {error}") from error
+    except (LookupError, ValueError) as error:
+        problem = error if isinstance(error, ValueError) else "it takes what is not there"
+        raise PayloadError(f"malformed at byte {reader.position} of {len(reader.raw)}: {problem}") from error
     _check_plain(value)
     return value
 

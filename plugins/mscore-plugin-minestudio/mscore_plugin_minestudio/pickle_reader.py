@@ -56,7 +56,7 @@ class PickleReader:
 
         Raises:
             PayloadError: an operation that data does not need, or too many of them.
-            LookupError, ValueError, TypeError: the pickle is malformed.
+            LookupError, ValueError: the pickle is malformed.
         """
         raw = self.raw
         if raw[:1] != pickle.PROTO or raw[1] not in PROTOCOLS:
@@ -88,9 +88,9 @@ class PickleReader:
     def take(self, size: int) -> bytes:
         """The next ``size`` bytes."""
         start = self.position
-        self.position = start + size
-        if self.position > len(self.raw):
+        if start + size > len(self.raw):
             raise ValueError("it ends too early")
+        self.position = start + size
         return self.raw[start : self.position]
 
     def number(self, size: int) -> int:

@@ -74,7 +74,8 @@ _DTYPES = {
 """Code and byte order to dtype: all that an array may hold."""
 
 _MAX_DIMENSIONS = 32
-"""Of numpy 1; numpy 2 allows more."""
+_MAX_LENGTH = 2**31
+"""What is longer in one dimension is no part of a chunk, and may be empty for all its length."""
 
 
 def find(module: str, name: str) -> Name:
@@ -136,7 +137,11 @@ def make_array(dtype: UnfinishedDtype, shape: object, content: bytes | bytearray
     """
     if dtype.dtype is None:
         raise PayloadError("an array of a dtype without a byte order")
-    if type(shape) is not tuple or len(shape) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
+    if (
+        type(shape) is not tuple
+        or len(shape) > _MAX_DIMENSIONS
+        or any(type(n) is not int or not 0 <= n < _MAX_LENGTH for n in shape)
+    ):
         raise PayloadError("an array whose shape is none")
     if math.prod(shape) * dtype.dtype.itemsize != len(content):
         raise PayloadError(
@@ -146,7 +151,7 @@ def make_array(dtype: UnfinishedDtype, shape: object, content: bytes | bytearray
     array: NDArray[Any] = np.ndarray(shape, dtype.dtype, content, order=order)
     if dtype.code == "b1":
         # Bytes other than 0 and 1 are no bools, and numpy takes them for granted.
-        array = array.view(np.uint8) != 0
+        array = np.asarray(array.view(np.uint8) != 0)
     elif not dtype.dtype.isnative:
         array = array.astype(dtype.dtype.newbyteorder("="))
     array.flags.writeable = False
