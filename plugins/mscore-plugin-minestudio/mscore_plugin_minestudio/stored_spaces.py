@@ -99,19 +99,40 @@ def flatten_action(space: gymnasium.Space[Any], actions: Any) -> dict[str, NDArr
 def unflatten_action(space: gymnasium.Space[Any], stored: Mapping[str, NDArray[Any]]) -> Any:
     """Actions of a batch, from what :func:`flatten_action` made: int64 of choices, float32 of a Box.
 
+    Args:
+        space: what they were chosen from.
+        stored: arrays (…, *shape) by name, with any leading dimensions.
+
     Raises:
         DatasetError: an array is missing, or has not the space's shape.
     """
     return _unflatten(space, stored, ())
 
 
+def padding_action(space: gymnasium.Space[Any]) -> dict[str, NDArray[Any]]:
+    """An action of the space as it is stored, for frames that have none: the first choices, and the least motion."""
+    flat: dict[str, NDArray[Any]] = {}
+    for path in _paths(space):
+        part: Any = space
+        for key in path:
+            part = part[key]
+        match part:
+            case spaces.Discrete() | spaces.MultiDiscrete():
+                flat[_name(path)] = np.asarray(part.start)
+            case spaces.Box():
+                flat[_name(path)] = np.clip(np.zeros(part.shape, part.dtype), part.low, part.high)
+            case _:
+                flat[_name(path)] = np.zeros(part.shape, part.dtype)
+    return flat
+
+
 def _unflatten(space: gymnasium.Space[Any], stored: Mapping[str, NDArray[Any]], path: tuple[str, ...]) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _unflatten(part, stored, (*path, key)) for key, part in space.spaces.items()}
-    name = _name(path)
-    if name not in stored or stored[name].shape[1:] != space.shape:
-        found = f"frames of {stored[name].shape[1:]}" if name in stored else f"{', '.join(stored)} alone"
-        raise DatasetError(f"action {name!r}: found {found}, expected {space.shape} as {SPACES_FILE} says")
+    name, shape = _name(path), space.shape or ()
+    if name not in stored or stored[name].shape[stored[name].ndim - len(shape) :] != shape:
+        found = f"shape {stored[name].shape}" if name in stored else f"{', '.join(stored)} alone"
+        raise DatasetError(f"action {name!r}: found {found}, expected frames of {shape} as {SPACES_FILE} says")
     if isinstance(space, spaces.MultiBinary):
         return stored[name]
     return stored[name].astype(np.float32 if isinstance(space, spaces.Box) else np.int64, copy=False)

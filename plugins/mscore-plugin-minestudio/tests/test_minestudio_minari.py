@@ -15,7 +15,7 @@ from minigrid.wrappers import RGBImgPartialObsWrapper
 from mscore_plugin_minestudio.commands.convert import convert
 from mscore_plugin_minestudio.payloads import load_payload
 from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.stored_spaces import flatten_action, read_spaces, unflatten_action
+from mscore_plugin_minestudio.stored_spaces import flatten_action, padding_action, read_spaces, unflatten_action
 
 from mscore import MscoreError
 
@@ -150,7 +150,15 @@ ARM = spaces.Dict({
 })  # fmt: skip
 
 
-@pytest.mark.parametrize("space", [ARM, spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)])
+def assert_shapes(value, space, leading):
+    if isinstance(value, dict):
+        for key, part in value.items():
+            assert_shapes(part, space[key], leading)
+    else:
+        assert value.shape == (*leading, *space.shape)
+
+
+@pytest.mark.parametrize("space", [ARM, spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3, start=2)])
 def test_actions_are_stored_by_name_and_come_back(space):
     space.seed(0)
     taken = [space.sample() for _ in range(5)]
@@ -163,6 +171,13 @@ def test_actions_are_stored_by_name_and_come_back(space):
     stored = flatten_action(space, stacked(taken))
     assert set(stored) == ({"grip", "arm.joint", "arm.mode", "keys"} if space is ARM else {"action"})
     back = unflatten_action(space, stored)
+    windows = {name: array[None, :, ...].repeat(2, axis=0) for name, array in stored.items()}
+    assert_shapes(unflatten_action(space, windows), space, (2, 5))
+    padding = unflatten_action(space, padding_action(space))
+    if not isinstance(space, spaces.Dict):
+        assert padding in space
+    else:
+        assert padding["arm"]["mode"] == 1
     if space is ARM:
         assert (back["arm"]["joint"].dtype, back["arm"]["mode"].dtype) == (np.float32, np.int64)
         assert back["arm"]["joint"].shape == (5, 3)
