@@ -3,9 +3,10 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet, finalize
 
 import lmdb
 
@@ -87,8 +88,14 @@ class LmdbReader:
 
     def _open(self) -> Any:
         with _lock:
-            self._environment = _environment_of(self.file)
+            shared = _shared(self.file)
+            shared.readers += 1
+            if not shared.is_open:
+                # Collecting the last of its readers closed it between these lines.
+                return self._open()
             _readers.add(self)
+            self._environment = shared.environment
+        finalize(self, _release, shared).atexit = False
         return self._environment
 
     def _leave(self) -> None:
@@ -98,39 +105,64 @@ class LmdbReader:
 _Identity = tuple[int, int]
 """Device and number of a file: paths may be links."""
 
-_lock = threading.Lock()
-_environments: WeakValueDictionary[_Identity, Any] = WeakValueDictionary()
+
+@dataclass(eq=False)
+class _Shared:
+    """An environment that is open in this process, and how many read it."""
+
+    identity: _Identity
+    environment: Any
+    readers: int = 0
+    is_open: bool = True
+
+
+# Reentrant, as a reader may be collected, and its environment closed, while another one is opened.
+_lock = threading.RLock()
+_opened: dict[_Identity, _Shared] = {}
 _readers: WeakSet[LmdbReader] = WeakSet()
 _checked: set[tuple[_Identity, int, int]] = set()
 """Files, of a size and of a time, whose pages are checked: a forked process need not check them again."""
 
 
-def _environment_of(file: Path) -> Any:
+def _shared(file: Path) -> _Shared:
     try:
         status = file.stat()
         identity = status.st_dev, status.st_ino
-        environment = _environments.get(identity)
-        if environment is None:
+        if identity not in _opened:
             version = identity, status.st_size, status.st_mtime_ns
             if version not in _checked:
                 check_pages(file)
                 _checked.add(version)
             environment = lmdb.open(str(file), subdir=False, readonly=True, lock=False)
-            _environments[identity] = environment
+            _opened[identity] = _Shared(identity, environment)
     except (OSError, lmdb.Error) as error:
         raise DatasetError(f"it cannot be opened: {error}", file=file) from error
-    return environment
+    return _opened[identity]
+
+
+def _release(shared: _Shared) -> None:
+    """Close an environment behind its last reader."""
+    with _lock:
+        shared.readers -= 1
+        if not shared.readers and shared.is_open:
+            del _opened[shared.identity]
+            _close(shared)
+
+
+def _close(shared: _Shared) -> None:
+    shared.is_open = False
+    shared.environment.close()
 
 
 def _leave_the_parents() -> None:
     """In a forked process: close what it must not use, and what liblmdb would not let it open again."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for reader in _readers:
         reader._leave()
-    for environment in list(_environments.values()):
-        environment.close()
-    _environments.clear()
+    for shared in _opened.values():
+        _close(shared)
+    _opened.clear()
 
 
 if hasattr(os, "register_at_fork"):
