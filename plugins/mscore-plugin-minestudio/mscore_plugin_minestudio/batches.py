@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -61,6 +62,7 @@ class WindowFormat:
         event_constrain: the only event whose segmentation is given, as
             :class:`~mscore_plugin_minestudio.segmentation.SegmentationReader` has it.
         seed: which object is followed where the segmentation knows several.
+        action_space: what the actions were chosen from; None for Minecraft's.
     """
 
     length: int
@@ -70,6 +72,7 @@ class WindowFormat:
     prev_action: bool = False
     event_constrain: str | None = None
     seed: int = 0
+    action_space: gymnasium.Space[Any] | None = None
 
 
 class BatchReader:
@@ -147,7 +150,14 @@ class BatchReader:
             columns.append(ImageColumn(rows, form.length, self._images))
         if self._actions is not None:
             columns.append(
-                ActionColumn(rows, form.length, self._actions, stride=form.stride, prev_action=form.prev_action)
+                ActionColumn(
+                    rows,
+                    form.length,
+                    self._actions,
+                    stride=form.stride,
+                    prev_action=form.prev_action,
+                    action_space=form.action_space,
+                )
             )
         if self._meta_info is not None:
             columns.append(MetaInfoColumn(rows, form.length, self._meta_info))

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from mscore_plugin_minestudio.actions import ActionReader, to_agent_action
 from mscore_plugin_minestudio.layout import DatasetError
 from mscore_plugin_minestudio.meta_info import MetaInfoReader, columns
 from mscore_plugin_minestudio.segmentation import SegmentationReader, Segments
+from mscore_plugin_minestudio.stored_spaces import padding_action, unflatten_action
 from mscore_plugin_minestudio.video import ImageReader, Request
 
 Frames = NDArray[np.int64]
@@ -98,19 +100,33 @@ class ImageColumn(Column):
 
 
 class ActionColumn(Column):
-    """``env_action`` as stored, and ``agent_action`` as policies choose it; 0 where there is no frame.
+    """``env_action`` as stored, and ``agent_action`` as policies choose it; 0 where there is no frame, or the least
+    that the action space of another environment than Minecraft has.
 
     With ``prev_action`` also ``env_prev_action`` and ``agent_prev_action``, those of the row's frame before,
     which for a window's first frame is in the window before; 0 before an episode begins.
     """
 
-    def __init__(self, rows: int, length: int, reader: ActionReader, *, stride: int, prev_action: bool) -> None:
+    def __init__(
+        self,
+        rows: int,
+        length: int,
+        reader: ActionReader,
+        *,
+        stride: int,
+        prev_action: bool,
+        action_space: gymnasium.Space[Any] | None,
+    ) -> None:
         super().__init__(rows, length)
         self._reader = reader
         self._stride = stride
         self._before = 1 if prev_action else 0
         size = (rows, length + self._before)
         self._arrays = {key: np.zeros((*size, *part.shape), part.dtype) for key, part in reader.spec.items()}
+        self._action_space = action_space
+        self._padding = {} if action_space is None else padding_action(action_space)
+        for key in self._padding.keys() & self._arrays.keys():
+            self._arrays[key][...] = self._padding[key]
 
     def read(self, row: int, episode: str, frames: Frames) -> None:
         """Read a row's actions."""
@@ -121,9 +137,9 @@ class ActionColumn(Column):
             self._arrays[key][row, stop - len(frames) : stop] = values
 
     def drop(self, row: int) -> None:
-        """Set a row to 0."""
-        for array in self._arrays.values():
-            array[row] = 0
+        """Set a row to padding."""
+        for key, array in self._arrays.items():
+            array[row] = self._padding.get(key, 0)
 
     def content(self) -> dict[str, Any]:
         """The actions."""
@@ -133,13 +149,17 @@ class ActionColumn(Column):
     def _parts(self, name: str, start: int, stop: int | None) -> dict[str, Any]:
         arrays = {key: np.ascontiguousarray(array[:, start:stop]) for key, array in self._arrays.items()}
         content = {f"env_{name}": _tensors(arrays)}
-        if self._reader.is_minecraft:
+        if self._action_space is not None:
+            content[f"agent_{name}"] = _tensors(unflatten_action(self._action_space, arrays))
+        elif self._reader.is_minecraft:
             content[f"agent_{name}"] = _tensors(to_agent_action(arrays))
         return content
 
 
-def _tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    return {key: torch.from_numpy(array) for key, array in arrays.items()}
+def _tensors(arrays: Any) -> Any:
+    if isinstance(arrays, dict):
+        return {key: _tensors(array) for key, array in arrays.items()}
+    return torch.from_numpy(arrays)
 
 
 class MetaInfoColumn(Column):

@@ -19,6 +19,7 @@ from mscore_plugin_minestudio.events import select_events
 from mscore_plugin_minestudio.layout import EVENT_FOLDER
 from mscore_plugin_minestudio.parameters import check_data_params, flatten
 from mscore_plugin_minestudio.store import Catalog, Episode, open_catalog
+from mscore_plugin_minestudio.stored_spaces import read_spaces
 from mscore_plugin_minestudio.unreadable import UnreadableWindows
 
 MineDataset = RawDataset | EventDataset
@@ -100,7 +101,10 @@ class MineDataModule(ResumableDataModule):
     @property
     def action_space(self) -> gymnasium.Space[Any] | None:
         """What the policy chooses from; None if ``enable_action`` is off. Known after ``prepare_data``."""
-        return minecraft_action_space() if self.params.enable_action else None
+        if not self.params.enable_action:
+            return None
+        stored = read_spaces(self.params.dataset_dirs)
+        return minecraft_action_space() if stored is None else stored.action_space
 
     def prepare_data(self) -> None:
         """Find the episodes, and say which are left out.
@@ -164,6 +168,7 @@ class MineDataModule(ResumableDataModule):
 
     def _reader(self) -> BatchReader:
         params = self.params
+        stored = read_spaces(params.dataset_dirs)
         form = WindowFormat(
             length=params.win_len,
             stride=params.skip_frame,
@@ -172,6 +177,7 @@ class MineDataModule(ResumableDataModule):
             prev_action=params.enable_prev_action,
             event_constrain=params.event_constrain,
             seed=params.seed,
+            action_space=None if stored is None else stored.action_space,
         )
         return BatchReader(self._open(), form, skip=params.on_error == "skip")
 

@@ -1,5 +1,6 @@
 """Converting Minari datasets: pictures, actions of any space, what came of them, and what is no picture."""
 
+import dataclasses
 import io
 import json
 import warnings
@@ -10,14 +11,17 @@ import gymnasium
 import minigrid  # noqa: F401  (registers the environments)
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from minigrid.wrappers import RGBImgPartialObsWrapper
+from mscore_plugin_minestudio import MineDataModule
 from mscore_plugin_minestudio.commands.convert import convert
 from mscore_plugin_minestudio.payloads import load_payload
 from mscore_plugin_minestudio.store import open_catalog
 from mscore_plugin_minestudio.stored_spaces import flatten_action, padding_action, read_spaces, unflatten_action
 
 from mscore import MscoreError
+from mscore.testing import TinyObjective, TinyPolicy
 
 minari = pytest.importorskip("minari")
 
@@ -141,6 +145,50 @@ def test_a_dataset_is_found_by_its_id(level, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "converted" / "conversion.json").read_text())["source"] == str(level / "data")
     with pytest.raises(MscoreError, match=r"no Minari dataset 'test/levels-v0' .* there are 'test/level-v0'"):
         run("test/levels-v0", "--to", tmp_path / "other")
+
+
+def test_what_was_converted_is_trained_on(level, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(level, "--to", "converted", "--workers", 1, "--keep-tail")
+    data = MineDataModule(dataset_dirs=["converted"], win_len=16, frame_width=56, frame_height=56, split_ratio=1.0,
+                          batch_size=2, episode_continuous_batch=True, enable_meta_info=True)  # fmt: skip
+    data.prepare_data()
+    assert data.action_space == spaces.Discrete(7)
+    data.setup()
+    episodes = list(minari.MinariDataset(level / "data").iterate_episodes())
+    seen = 0
+    for batch in data.train_dataloader():
+        assert batch["agent_action"].shape == (2, 16)
+        assert batch["agent_action"].dtype == torch.int64
+        for row, name in enumerate(batch["episode"]):
+            for place in batch["mask"][row].nonzero().flatten().tolist():
+                time = int(batch["timestamp"][row, place])
+                assert batch["agent_action"][row, place] == episodes[int(name[-1])].actions[time]
+                seen += 1
+    assert seen == sum(STEPS)
+
+
+def test_padding_is_in_the_action_space(tmp_path):
+    env = Level()
+    space = spaces.Dict({"move": spaces.Discrete(3, start=5), "look": spaces.Box(0.5, 1, (2,), np.float32)})
+    space.seed(0)
+    episode = play(env, 40, 0)
+    sampled = [space.sample() for _ in range(40)]
+    episode = dataclasses.replace(episode, actions={key: [one[key] for one in sampled] for key in space})
+    dataset = write(tmp_path, [episode], env.observation_space, space)
+    run(dataset, "--to", tmp_path / "converted", "--keep-tail")
+    data = MineDataModule(dataset_dirs=[tmp_path / "converted"], win_len=16, frame_width=16, frame_height=16,
+                          split_ratio=1.0, batch_size=2, episode_continuous_batch=True)  # fmt: skip
+    data.prepare_data()
+    data.setup()
+    policy = TinyPolicy(data.action_space, observation_space=data.observation_space)
+    batches = list(data.train_dataloader())
+    assert [batch["mask"].sum().item() for batch in batches] == [16, 16, 8]
+    for batch in batches:
+        # The head refuses what lies outside of the space, behind an episode's end and in idle rows too.
+        loss = TinyObjective()(batch, 0, "train", policy(batch, None)[0], policy)["loss"]
+        assert torch.isfinite(loss)
+        assert batch["agent_action"]["move"].min() >= 5
 
 
 ARM = spaces.Dict({
