@@ -19,6 +19,7 @@ from mscore_plugin_minestudio.layout import DATA_FILE, EVENT_FOLDER, DatasetErro
 from mscore_plugin_minestudio.modality import ModalityStore, OnError, find_parts
 from mscore_plugin_minestudio.parts import Part
 from mscore_plugin_minestudio.store import open_catalog
+from mscore_plugin_minestudio.stored_spaces import read_spaces, write_spaces
 from mscore_plugin_minestudio.transcoded_part import PartDraft
 from mscore_plugin_minestudio.transcoding_note import TranscodingNote
 from mscore_plugin_minestudio.video import ImageReader
@@ -235,7 +236,10 @@ def _reading_seconds(store: ModalityStore, episodes: ModalityStore, size: tuple[
 
 
 def _carry_over(source: Path, target: Path) -> None:
-    """Copy the modalities that are no images, and the events."""
+    """Copy the modalities that are no images, the events, and the spaces where there are some."""
+    stored = read_spaces([source])
+    if stored is not None:
+        write_spaces(target, stored)
     for folder in sorted(entry for entry in source.iterdir() if entry.is_dir()):
         modality = modality_of(folder.name)
         if folder.name == EVENT_FOLDER:

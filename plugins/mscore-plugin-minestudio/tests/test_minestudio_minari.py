@@ -19,6 +19,7 @@ from mscore_plugin_minestudio.commands.convert import convert
 from mscore_plugin_minestudio.payloads import load_payload
 from mscore_plugin_minestudio.store import open_catalog
 from mscore_plugin_minestudio.stored_spaces import flatten_action, padding_action, read_spaces, unflatten_action
+from mscore_plugin_minestudio.transcoding import transcode
 
 from mscore import MscoreError
 from mscore.testing import TinyObjective, TinyPolicy
@@ -156,6 +157,8 @@ def test_what_was_converted_is_trained_on(level, tmp_path, monkeypatch):
     assert data.action_space == spaces.Discrete(7)
     data.setup()
     episodes = list(minari.MinariDataset(level / "data").iterate_episodes())
+    transcode(Path("converted"), Path("small"), (32, 32), "jpeg", workers=1)
+    assert read_spaces(["small"]) == read_spaces(["converted"])
     seen = 0
     for batch in data.train_dataloader():
         assert batch["agent_action"].shape == (2, 16)
