@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mscore_plugin_minestudio.layout import ACTION_KEYS, CAMERA_KEY, PayloadError
+from mscore_plugin_minestudio.layout import ACTION_KEYS, CAMERA_KEY, DatasetError, PayloadError
 from mscore_plugin_minestudio.payloads import ArrayPayloads
 from mscore_plugin_minestudio.store import ModalityStore
 from mscore_plugin_minestudio.vpt_actions import NULL_BUTTONS as NULL_BUTTONS
@@ -40,24 +40,20 @@ class ActionReader:
 
     @cached_property
     def spec(self) -> dict[str, FrameSpec]:
-        """An action's arrays by key, in the order in which they are stored, as in the first chunk.
+        """An action's arrays by key, in the order in which they are stored.
+
+        They are those of the first chunk that can be read: one that cannot is its episode's misfortune only.
 
         Raises:
-            DatasetError: the chunk cannot be read, or is a Minecraft action that lacks some of its keys.
+            DatasetError: no episode's first chunk can be read.
         """
-        episode = next(iter(self.store.episodes))
-        arrays = self._load(episode, 0)
-        spec = {key: FrameSpec(array.dtype, array.shape[1:]) for key, array in arrays.items()}
-        missing = [key for key in ACTION_KEYS if key not in spec]
-        if len(missing) > len(ACTION_KEYS) // 2:
-            return spec  # It comes from another world than Minecraft.
-        if missing:
-            raise self.store.error(episode, 0, f"an action of Minecraft without {', '.join(missing)}")
-        for key in ACTION_KEYS:
-            kinds, shape = ("f", (2,)) if key == CAMERA_KEY else ("iub", ())
-            if spec[key].dtype.kind not in kinds or spec[key].shape != shape:
-                raise self.store.error(episode, 0, f"{key!r} is no {'angle' if key == CAMERA_KEY else 'flag'}")
-        return spec
+        problem: DatasetError | None = None
+        for episode in self.store.episodes:
+            try:
+                return self._spec_of(episode)
+            except DatasetError as error:
+                problem = problem or error
+        raise problem or DatasetError("there is no episode")
 
     @property
     def is_minecraft(self) -> bool:
@@ -84,6 +80,20 @@ class ActionReader:
             for key, target in actions.items():
                 target[span.place] = arrays[key][span.selection]
         return actions
+
+    def _spec_of(self, episode: str) -> dict[str, FrameSpec]:
+        arrays = self._load(episode, 0)
+        spec = {key: FrameSpec(array.dtype, array.shape[1:]) for key, array in arrays.items()}
+        missing = [key for key in ACTION_KEYS if key not in spec]
+        if len(missing) > len(ACTION_KEYS) // 2:
+            return spec  # It comes from another world than Minecraft.
+        if missing:
+            raise self.store.error(episode, 0, f"an action of Minecraft without {', '.join(missing)}")
+        for key in ACTION_KEYS:
+            kinds, shape = ("f", (2,)) if key == CAMERA_KEY else ("iub", ())
+            if spec[key].dtype.kind not in kinds or spec[key].shape != shape:
+                raise self.store.error(episode, 0, f"{key!r} is no {'angle' if key == CAMERA_KEY else 'flag'}")
+        return spec
 
     def _load(self, episode: str, start: int) -> dict[str, NDArray[Any]]:
         raw = self.store.read_chunk(episode, start)

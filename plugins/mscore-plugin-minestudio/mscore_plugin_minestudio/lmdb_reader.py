@@ -128,16 +128,17 @@ def _shared(file: Path) -> _Shared:
     try:
         status = file.stat()
         identity = status.st_dev, status.st_ino
-        if identity not in _opened:
+        shared = _opened.get(identity)
+        if shared is None:
             version = identity, status.st_size, status.st_mtime_ns
             if version not in _checked:
                 check_pages(file)
                 _checked.add(version)
             environment = lmdb.open(str(file), subdir=False, readonly=True, lock=False)
-            _opened[identity] = _Shared(identity, environment)
+            shared = _opened[identity] = _Shared(identity, environment)
     except (OSError, lmdb.Error) as error:
         raise DatasetError(f"it cannot be opened: {error}", file=file) from error
-    return _opened[identity]
+    return shared
 
 
 def _release(shared: _Shared) -> None:

@@ -88,10 +88,11 @@ class ArrayPayloads:
             return template.load(raw)
         reader = PickleReader(raw)
         arrays = _read(reader)
-        if type(arrays) is not dict or not all(
-            type(name) is str and type(array) is np.ndarray for name, array in arrays.items()
-        ):
-            raise PayloadError(f"a {type(arrays).__name__}; expected a dict of text to arrays")
+        if type(arrays) is not dict:
+            raise PayloadError(f"a {type(arrays).__name__}; expected a dict of arrays")
+        for name, array in arrays.items():
+            if type(name) is not str or type(array) is not np.ndarray:
+                raise PayloadError(f"{name!r:.40} is a {type(array).__name__}; expected a name and an array")
         template = _template(reader, arrays)
         if template is not None:
             if len(self._templates) >= _MAX_TEMPLATES:

@@ -64,7 +64,7 @@ class Catalog:
     def summary(self) -> str:
         """A few lines for people: what is used, what is not, and why."""
         frames = sum(episode.frames for episode in self.episodes)
-        lines = [f"{len(self.episodes)} episodes, {frames} frames ({', '.join(self.stores)})"]
+        lines = [f"{_count(self.episodes, 'episode')}, {frames} frames ({', '.join(self.stores)})"]
         reasons: dict[str, list[str]] = defaultdict(list)
         for left_out in self.left_out:
             reasons[left_out.reason].append(left_out.name)
@@ -81,7 +81,7 @@ class Catalog:
             if store.repeated:
                 repeated = ", ".join(repr(name) for name in store.repeated[:_NAMED])
                 lines.append(f"{store.modality}: in several parts, the last one's is used: {repeated}")
-        return "\\n".join(lines)
+        return "\n".join(lines)
 
 
 def open_catalog(dataset_dirs: Sequence[str | Path], modalities: Iterable[str], on_error: OnError = "raise") -> Catalog:
@@ -107,7 +107,7 @@ def open_catalog(dataset_dirs: Sequence[str | Path], modalities: Iterable[str], 
     problems = [problem for store in stores.values() for problem in store.problems]
     catalog = Catalog(stores, episodes, left_out, problems)
     if not episodes:
-        text = f"no episode can be used\\n{catalog.summary()}"
+        text = f"no episode can be used\n{catalog.summary()}"
         raise DatasetError(text, file=", ".join(str(folder) for folder in folders))
     return catalog
 

@@ -216,7 +216,7 @@ def test_the_templates_kept_are_few(actions):
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, {1: np.zeros(3)}, np.zeros(3)])
 def test_what_is_no_dict_of_arrays_is_refused(value):
-    with pytest.raises(PayloadError, match="expected a dict of text to arrays"):
+    with pytest.raises(PayloadError, match="expected a (dict of arrays|name and an array)"):
         ArrayPayloads().load(dump_payload(value))
 
 
@@ -346,10 +346,10 @@ ATTACKS = {
     "tuple in itself": b"]\x94h\x00\x85\x94a",
     "a billion values": b"(]\x94" + b"".join(b"(" + b"h%c" % n * 10 + b"t\x94" for n in range(9)) + b"t",
     "very deep lists": b"]" * 100_000 + b"a" * 99_999,
-    "very deep tuples": b")" + b"\x85" * 1_000_000,
-    "very deep key": b"}" + b")" + b"\x85" * 1_000_000 + b"K\x01s",
+    "very deep tuples": b")" + b"\x85" * 200_000,
+    "very deep key": b"}" + b")" + b"\x85" * 200_000 + b"K\x01s",
     "key of tuples of tuples": b"})\x85K\x01s",
-    "very many values": b"]" + b"(" + b"]" * 3_000_000 + b"e",
+    "very many values": b"]" + b"(" + b"]" * 2_000_001 + b"e",
     "text longer than the payload": b"\x8d" + struct.pack("<Q", 2**62),
     "bytes longer than the payload": b"\x8e" + struct.pack("<Q", 2**40),
     "bytearray longer than the payload": b"\x96" + struct.pack("<Q", 2**40),
