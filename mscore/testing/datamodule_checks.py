@@ -87,6 +87,12 @@ def _refuse_misfit(name: str, value: Any, space: Any) -> None:
             require(isinstance(value, Mapping) and key in value, f"{name} lacks {key!r}")
             _refuse_misfit(f"{name}.{key}", value[key], part)
         return
+    if isinstance(space, spaces.Tuple):
+        fits = isinstance(value, tuple) and len(value) == len(space.spaces)
+        require(fits, f"{name} is no tuple of {len(space.spaces)} parts, as its space is")
+        for place, part in enumerate(space.spaces):
+            _refuse_misfit(f"{name}.{place}", value[place], part)
+        return
     require(isinstance(value, torch.Tensor), f"{name} is a {type(value).__name__}, expected a tensor")
     shape = tuple(getattr(space, "shape", ()) or ())
     require(tuple(value.shape[2:]) == shape, f"{name} has the shape {tuple(value.shape)}, expected (B, T, *{shape})")
@@ -142,8 +148,8 @@ def _refuse_form(batch: Any, where: str) -> None:
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
+    elif isinstance(value, Mapping | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(item)
 
 
