@@ -131,7 +131,7 @@ class _Decoder:
                 yield from self._codec.decode(packet)
             yield from self._codec.decode(None)
         except FFmpegError as error:
-            raise VideoError(f"its video is damaged ({error})") from error
+            raise VideoError(f"its video is damaged ({error.strerror})") from error
         finally:
             self._codec.flush_buffers()
 

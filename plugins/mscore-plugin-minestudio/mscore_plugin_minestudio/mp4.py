@@ -110,7 +110,10 @@ def _read_table(raw: bytes, start: int, end: int) -> VideoTrack:
         offsets = _read_numbers(raw, *boxes[b"co64"], "Q")
     else:
         raise VideoError("its MP4 boxes lack `stco`")
-    samples = _place(sizes, offsets, _read_runs(raw, *boxes[b"stsc"]))
+    runs = _read_runs(raw, *boxes[b"stsc"])
+    if not sizes or not runs:
+        raise VideoError("it lists no frames: it is empty, or a fragmented MP4 file")
+    samples = _place(sizes, offsets, runs)
     if any(offset + size > len(raw) for offset, size in samples):
         raise VideoError("it is truncated: frames lie beyond its end")
     return VideoTrack(codec, extradata, width, height, samples)

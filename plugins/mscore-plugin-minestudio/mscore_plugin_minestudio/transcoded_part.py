@@ -79,14 +79,10 @@ class PartDraft:
             DatasetError: the disk is full, or fails.
         """
         listed: Any = self._part.load(CHUNK_INFOS_KEY)
-        infos = [
-            info
-            for info in listed
-            if type(info) is dict and kept.get(info.get(EPISODE_FIELD), -1) == info.get(INDEX_FIELD)
-        ]
+        infos = [info for info in listed if _is_of(info, kept)]
         self._commit()
-        numbers = [b"(%d, " % number for number in kept.values()]
-        self._delete([key for key in self._keys if not key.startswith(tuple(numbers))])
+        numbers = {b"(%d" % number for number in kept.values()}
+        self._delete([key for key in self._keys if key.startswith(b"(") and key.split(b",")[0] not in numbers])
         self._pending = [
             (CHUNK_SIZE_KEY, dump_payload(self._part.load(CHUNK_SIZE_KEY))),
             (CHUNK_INFOS_KEY, dump_payload(infos)),
@@ -123,3 +119,9 @@ class PartDraft:
             raise DatasetError(
                 f"it cannot be written: {error}; the same command goes on from here", file=self._folder
             ) from error
+
+
+def _is_of(info: Any, kept: Mapping[str, int]) -> bool:
+    """Whether an entry of the list of episodes, which may be malformed, is of one of these."""
+    name = info.get(EPISODE_FIELD) if type(info) is dict else None
+    return isinstance(name, str) and kept.get(name) == info.get(INDEX_FIELD)
