@@ -19,6 +19,10 @@ Columns = Mapping[str, gymnasium.Space[Any]]
 """Spaces of what is stored of an episode, by Minari's names: ``observations``, ``actions``, ``rewards``, …"""
 
 
+SMALLEST_PICTURE = 32
+"""Pixels of a side. What is smaller, Minari does not hold for a picture, but for symbols, as MiniGrid's."""
+
+
 def read_space(
     space: gymnasium.Space[Any],
     node: Any,
@@ -74,11 +78,16 @@ def decode_jpegs(files: Sequence[bytes], space: gymnasium.Space[Any], where: str
     """Pictures from JPEG files: (n, *shape) uint8.
 
     Raises:
-        MscoreError: a file is no JPEG file, or of another size than the space.
+        MscoreError: a file is no JPEG file, or of another size than the space, or the space is of symbols.
     """
     from PIL import Image
 
     shape: tuple[int, ...] = space.shape or ()
+    if min(shape[:2]) < SMALLEST_PICTURE:
+        raise MscoreError(
+            f"{where}: frames of {shape} stored as JPEG, as Minari 0.5.3 did by mistake; that spoils symbols. "
+            "Record them with a newer one"
+        )
     pictures = np.empty((len(files), *shape), dtype=np.uint8)
     for place, file in enumerate(files):
         try:

@@ -232,6 +232,17 @@ def test_a_picture_of_another_size_is_named(tmp_path, write, dataset):
         batches(**dataset)
 
 
+def test_symbols_that_minari_spoilt_are_refused(tmp_path, write, dataset):
+    where = write(tmp_path, "test/symbols-v0", spaces.Dict({"grid": spaces.Box(0, 255, (7, 7, 3), np.uint8)}))
+    with h5py.File(folder(dataset) / "main_data.hdf5") as file:
+        stored = file["episode_2/observations/picture"][()]
+    rewrite(where, "episode_2/observations/grid", stored, dtype=h5py.vlen_dtype(np.uint8))
+    with pytest.raises(
+        MscoreError, match=r"observations\.grid: frames of \(7, 7, 3\) stored as JPEG, as Minari 0\.5\.3"
+    ):
+        batches(**where)
+
+
 @pytest.mark.parametrize("kept", [0, 100, 5000])
 def test_a_truncated_file(dataset, kept):
     path = folder(dataset) / "main_data.hdf5"
