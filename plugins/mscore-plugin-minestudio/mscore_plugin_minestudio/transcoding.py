@@ -216,7 +216,7 @@ def _check_space(store: ModalityStore, target: Path, size: tuple[int, int], form
     free = shutil.disk_usage(target).free
     if needed > free:
         raise MscoreError(
-            f"{target}: {form} frames take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
+            f"{target}: {form} frames take {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; "
             "free some, or choose another form"
         )
 

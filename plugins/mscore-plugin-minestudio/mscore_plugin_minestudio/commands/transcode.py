@@ -39,10 +39,11 @@ def transcode(directory: Path, size: str, to: Path, form: str, workers: int | No
 
     \b
            CPU time to read   disk a frame   pixels
-    video        1/12            1 KB        close; MineStudio reads it too
-    jpeg         1/8             6 KB        close; windows of few frames read
-                                             fast; MineStudio reads it too
-    raw          1/100          49 KB        exactly those of DIR, resized
+    video        1/14            1 KB        colour blurred; MineStudio reads
+                                             it too
+    jpeg         1/6             7 KB        very close; MineStudio reads it
+                                             too, and few frames of many fast
+    raw          1/80           49 KB        exactly those of DIR, resized
 
     Everything but the images is copied. A transcoding that was stopped, or killed, goes on when the same command
     is given again. What is left out is listed at the end, and in transcoding.json of the dataset.
