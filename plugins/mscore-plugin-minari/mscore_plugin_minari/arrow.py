@@ -4,6 +4,7 @@ The file has a row for each observation, so one more than there are actions: wha
 the observation is padding.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,14 @@ class ArrowEpisodes:
             batches = (batch.select(columns) for batch in _batches(path))
         parts, before = [], 0
         for batch in batches:
-            parts.append(batch.slice(max(start - before, 0), max(stop - max(start, before), 0)))
+            first = max(start - before, 0)
+            if first < batch.num_rows:
+                parts.append(batch.slice(first, stop - before - first))
             before += batch.num_rows
             if before >= stop:
                 break
+        if not parts:
+            raise ValueError(f"it has {before} rows, expected more than {start}")
         return pa.Table.from_batches(parts)
 
 
@@ -123,8 +128,10 @@ def _read_leaf(space: gymnasium.Space[Any], node: pa.Array, where: str) -> Frame
     if may_be_jpeg(space) and pa.types.is_binary(node.type):
         return decode_jpegs(node.to_pylist(), space, where)
     if isinstance(node, pa.FixedSizeListArray):
+        shape, width = space.shape or (), node.type.list_size
         numbers = node.flatten().to_numpy(zero_copy_only=False)
-        return as_frames(numbers.reshape(len(node), *(space.shape or ())), space, where)
+        # Minari flattens the frames of every space.
+        return as_frames(numbers.reshape(-1, *(shape if math.prod(shape) == width else (width,))), space, where)
     return as_frames(node.to_numpy(zero_copy_only=False), space, where)
 
 

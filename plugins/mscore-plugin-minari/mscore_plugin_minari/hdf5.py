@@ -37,7 +37,7 @@ class HDF5Episodes:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self._file: h5py.File | None = None
-        self._nodes: dict[str, Any] = {}
+        self._nodes: dict[tuple[int, str | int], Any] = {}
         self._opened_by = -1
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,9 +94,10 @@ class HDF5Episodes:
             ) from error
 
     def _child(self, node: Any, key: str | int, where: str) -> Any:
-        child = self._nodes.get(where)
+        place = id(node), key  # a node lives as long as its children are in the dict
+        child = self._nodes.get(place)
         if child is None:
-            child = self._nodes[where] = _open_child(node, key, where)
+            child = self._nodes[place] = _open_child(node, key, where)
         return child
 
 

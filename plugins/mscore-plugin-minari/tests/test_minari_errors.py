@@ -301,6 +301,11 @@ def test_columns_that_a_file_lacks(tmp_path, write):
     edit(where, lambda metadata: metadata.update(observation_space=text))
     with pytest.raises(MscoreError, match=r"part-0\.arrow, observations\.b is missing"):
         batches(**where)
+    wide = write(tmp_path, "test/wide-v0", data_format="arrow")
+    text = json.dumps({"type": "MultiBinary", "n": [2, 2]})
+    edit(wide, lambda metadata: metadata.update(observation_space=text))
+    with pytest.raises(MscoreError, match=r"observations: frames of shape \(3,\), expected \(2, 2\)"):
+        batches(**wide)
     text = json.dumps({"type": "Discrete", "n": 2, "start": 0})
     edit(where, lambda metadata: metadata.update(observation_space=text))
     with pytest.raises(MscoreError, match=r"part-0\.arrow, observations: .* that do not fit"):

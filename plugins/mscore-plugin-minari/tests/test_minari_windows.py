@@ -4,6 +4,8 @@ import gymnasium
 import minari
 import minigrid  # noqa: F401  (registers the environments)
 import numpy as np
+import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 import torch
 from gymnasium import spaces
@@ -143,6 +145,31 @@ def cut(value, time):
     if isinstance(value, tuple):
         return tuple(cut(item, time) for item in value)
     return value[time]
+
+
+@pytest.mark.parametrize("data_format", ["arrow", "parquet"])
+def test_a_long_episode_comes_in_several_batches(tmp_path, write, data_format):
+    where = write(tmp_path, lengths=[20], data_format=data_format)
+    whole = frames_of(data(**where))
+    path = tmp_path / where["dataset_id"] / "data" / "0" / f"part-0.{data_format}"
+    table = pyarrow.dataset.dataset(path, format=data_format).to_table()
+    if data_format == "parquet":
+        pyarrow.parquet.write_table(table, path, row_group_size=3)
+    else:
+        with pyarrow.ipc.new_file(path, table.schema) as file:
+            file.write_table(table, max_chunksize=3)
+    split = frames_of(data(**where))
+    assert len(split) == 20
+    for key, frame in whole.items():
+        assert_equal(split[key], frame)
+
+
+def test_names_with_dots_are_kept_apart(tmp_path, write, read_by_minari):
+    space = spaces.Dict({"a": spaces.Dict({"b": spaces.Discrete(9)}), "a.b": spaces.Discrete(9)})
+    where = write(tmp_path, observation_space=space)
+    episodes = read_by_minari(**where)
+    for (number, time), frame in frames_of(data(**where)).items():
+        assert_equal(frame, cut(episodes[number].observations, time))
 
 
 def test_pictures_are_decoded_as_minari_decodes_them(golden, read_by_minari):
