@@ -86,12 +86,17 @@ def flatten_action(space: gymnasium.Space[Any], actions: Any) -> dict[str, NDArr
     Args:
         space: what they were chosen from.
         actions: an array (T, …), or dicts of arrays.
+
+    Raises:
+        DatasetError: two parts of the space would be stored under one name.
     """
-    flat = {}
+    flat: dict[str, NDArray[Any]] = {}
     for path in _paths(space):
         value = actions
         for key in path:
             value = value[key]
+        if _name(path) in flat:
+            raise DatasetError(f"two parts of the action space would be stored as {_name(path)!r}; rename one")
         flat[_name(path)] = np.asarray(value)
     return flat
 

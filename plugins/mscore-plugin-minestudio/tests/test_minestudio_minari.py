@@ -239,6 +239,12 @@ def test_actions_are_stored_by_name_and_come_back(space):
         unflatten_action(space, {"other": np.zeros(3)})
 
 
+def test_two_actions_of_one_name_are_refused():
+    space = spaces.Dict({"a": spaces.Dict({"b": spaces.Discrete(2)}), "a.b": spaces.Discrete(2)})
+    with pytest.raises(MscoreError, match=r"two parts of the action space would be stored as 'a\.b'"):
+        flatten_action(space, {"a": {"b": np.zeros(3)}, "a.b": np.ones(3)})
+
+
 def test_a_grey_picture_without_a_name(tmp_path):
     env = Level()
     buffers = [play(env, 40, 0, lambda observation: observation["image"][..., 1].copy())]
