@@ -63,12 +63,9 @@ class Part(LmdbReader):
         size = whole_number(self.load(CHUNK_SIZE_KEY))
         if size is None or size < 1:
             raise self._error(CHUNK_SIZE_KEY, "it is no number of frames")
-        infos = self.load(CHUNK_INFOS_KEY)
-        if type(infos) is not list:
-            raise self._error(CHUNK_INFOS_KEY, f"a {type(infos).__name__}; expected a list of episodes")
         content = PartContent(size)
         names, indices = set(), set()
-        for number, info in enumerate(infos):
+        for number, info in enumerate(self.infos()):
             try:
                 record = self._record(info, number, size)
                 if record.name in names or record.index in indices:
@@ -81,6 +78,17 @@ class Part(LmdbReader):
             content.records.append(record)
         self._set_apart_incomplete(content)
         return content
+
+    def infos(self) -> list[Any]:
+        """The part's list of episodes, as it is stored.
+
+        Raises:
+            DatasetError: it is missing, or no list.
+        """
+        infos = self.load(CHUNK_INFOS_KEY)
+        if not isinstance(infos, list):
+            raise self._error(CHUNK_INFOS_KEY, f"a {type(infos).__name__}; expected a list of episodes")
+        return infos
 
     def _record(self, info: Any, number: int, chunk_frames: int) -> EpisodeRecord:
         if type(info) is not dict or type(info.get(EPISODE_FIELD)) is not str or not info[EPISODE_FIELD]:

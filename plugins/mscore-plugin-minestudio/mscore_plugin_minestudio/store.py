@@ -1,12 +1,12 @@
 """Reading datasets: their modalities, joined by the names of their episodes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mscore_plugin_minestudio.event_store import EventStore as EventStore
-from mscore_plugin_minestudio.layout import MODALITY_FOLDERS, DatasetError, modality_of
+from mscore_plugin_minestudio.layout import DATA_FILE, MODALITY_FOLDERS, DatasetError, modality_of
 from mscore_plugin_minestudio.modality import ModalityStore as ModalityStore
 from mscore_plugin_minestudio.modality import OnError, find_parts
 from mscore_plugin_minestudio.parts import EpisodeRecord as EpisodeRecord
@@ -101,9 +101,9 @@ def open_catalog(dataset_dirs: Sequence[str | Path], modalities: Iterable[str], 
     if not folders:
         raise DatasetError("no dataset is named: `dataset_dirs` is empty")
     for folder in folders:
-        _check_dataset(folder)
+        check_dataset(folder)
     stores = {modality: _open_store(folders, modality, on_error) for modality in modalities}
-    episodes, left_out = _join(stores)
+    episodes, left_out = join(stores)
     problems = [problem for store in stores.values() for problem in store.problems]
     catalog = Catalog(stores, episodes, left_out, problems)
     if not episodes:
@@ -112,18 +112,41 @@ def open_catalog(dataset_dirs: Sequence[str | Path], modalities: Iterable[str], 
     return catalog
 
 
-def _check_dataset(folder: Path) -> None:
+def check_dataset(folder: Path) -> None:
+    """Refuse a folder that is no dataset.
+
+    Raises:
+        DatasetError: there is no such folder, or it holds no modality.
+    """
     if not folder.is_dir():
+        name = folder.name
         hint = (
-            f"; download CraftJarvis/minestudio-data-{folder.name}-v110 from Hugging Face and name its folder"
-            if folder.name in _DOWNLOADED
+            f"; download CraftJarvis/minestudio-data-{name}-v110 from Hugging Face and name the folder"
+            if name in _DOWNLOADED
             else ""
         )
-        raise DatasetError(f"there is no such folder; `dataset_dirs` names folders of datasets{hint}", file=folder)
-    if not any(modality_of(entry.name) and entry.is_dir() for entry in folder.iterdir()):
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:_NAMED]) or "nothing"
+        raise DatasetError(f"there is no such folder; expected the folder of a dataset{hint}", file=folder)
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DatasetError(f"it cannot be listed: {error}", file=folder) from error
+    if not any(modality_of(entry.name) and entry.is_dir() for entry in entries):
+        found = ", ".join(repr(entry.name) for entry in entries[:_NAMED]) or "nothing"
         names = ", ".join(name for names in MODALITY_FOLDERS.values() for name in names)
-        raise DatasetError(f"it is no dataset of MineStudio's: expected folders of {names}; found {found}", file=folder)
+        raise DatasetError(
+            f"it is no dataset of MineStudio's: expected folders {names}; found {found}{_guess(folder)}", file=folder
+        )
+
+
+def _guess(folder: Path) -> str:
+    """What the folder is instead, if that can be seen."""
+    if modality_of(folder.name) and any(folder.glob(f"*/{DATA_FILE}")):
+        return f"; the dataset is {folder.parent}"
+    if any(folder.glob("*.mp4")) and any(folder.glob("*.jsonl")):
+        return "; these are recordings: `mscore data convert` makes a dataset of them"
+    if (folder / "data" / "metadata.json").exists():
+        return "; this is a dataset of Minari's: use the data module `minari`, or `mscore data convert`"
+    return ""
 
 
 def _open_store(folders: Sequence[Path], modality: str, on_error: OnError) -> ModalityStore:
@@ -143,7 +166,8 @@ def _open_store(folders: Sequence[Path], modality: str, on_error: OnError) -> Mo
     return store
 
 
-def _join(stores: dict[str, ModalityStore]) -> tuple[list[Episode], list[LeftOut]]:
+def join(stores: Mapping[str, ModalityStore]) -> tuple[list[Episode], list[LeftOut]]:
+    """The episodes that every modality holds with as many frames, and the others, both sorted by name."""
     broken = {
         problem.episode: str(problem)
         for store in stores.values()

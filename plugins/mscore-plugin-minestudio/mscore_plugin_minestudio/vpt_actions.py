@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mscore import NULL_CAMERA, MscoreError
+from mscore import MscoreError
 from mscore_plugin_minestudio.layout import ACTION_KEYS, CAMERA_KEY, FLAG_KEYS
 
 NULL_BUTTONS = 0
@@ -24,6 +24,10 @@ INVENTORY_BUTTONS = 8640
 
 CAMERA_BINS = 11
 """Bins of the pitch, and of the yaw."""
+
+# Not taken from mscore, which would import torch for it.
+NULL_CAMERA = CAMERA_BINS**2 // 2
+"""Id of no camera movement, the middle bin of both."""
 
 _HOTBAR = tuple(f"hotbar.{number}" for number in range(1, 10))
 _GROUPS = (
@@ -42,7 +46,8 @@ _PACKED = (*(key for group in _GROUPS[:-1] for key in group), "inventory")
 _POSITIVE_EDGES = 11.0 ** (np.arange(1, 11, 2) / 10) - 1
 _POSITIVE_CENTRES = 11.0 ** (np.arange(2, 12, 2) / 10) - 1
 _EDGES = np.concatenate((-_POSITIVE_EDGES[::-1], _POSITIVE_EDGES))
-_CENTRES = np.concatenate((-_POSITIVE_CENTRES[::-1], [0.0], _POSITIVE_CENTRES))
+BIN_CENTRES = np.concatenate((-_POSITIVE_CENTRES[::-1], [0.0], _POSITIVE_CENTRES))
+"""Degrees in the middle of each bin of the camera, (11,) float64."""
 
 
 def to_agent_action(env_action: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
@@ -88,7 +93,7 @@ def to_env_action(agent_action: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     tables = _tables()
     camera = np.where(tables.turning[buttons], camera, NULL_CAMERA)
     values: dict[str, NDArray[Any]] = {key: tables.flags[key][buttons] for key in FLAG_KEYS}
-    values[CAMERA_KEY] = _CENTRES[np.stack(np.divmod(camera, CAMERA_BINS), axis=-1)]
+    values[CAMERA_KEY] = BIN_CENTRES[np.stack(np.divmod(camera, CAMERA_BINS), axis=-1)]
     return {key: values[key] for key in ACTION_KEYS}
 
 

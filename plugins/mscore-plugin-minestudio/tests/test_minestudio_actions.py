@@ -11,9 +11,10 @@ from mscore_plugin_minestudio.layout import ACTION_KEYS, CAMERA_KEY, FLAG_KEYS, 
 from mscore_plugin_minestudio.meta_info import MetaInfoReader, columns
 from mscore_plugin_minestudio.payloads import dump_payload, load_payload
 from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.vpt_actions import INVENTORY_BUTTONS, NULL_BUTTONS
+from mscore_plugin_minestudio.vpt_actions import INVENTORY_BUTTONS, NULL_BUTTONS, NULL_CAMERA
 
-from mscore import NULL_CAMERA, MscoreError, minecraft_action_space
+import mscore
+from mscore import MscoreError, minecraft_action_space
 
 B = "Player1-bbbbbb-20220101-101500"
 D = "Player3-dddddd-20220103-083000"
@@ -100,6 +101,7 @@ def test_every_angle(tables):
 
 
 def test_the_rules_of_the_groups():
+    assert mscore.NULL_CAMERA == NULL_CAMERA
     assert pressed() == (NULL_BUTTONS, NULL_CAMERA)
     assert pressed("forward", "back") == pressed("left", "right") == pressed()
     assert pressed("sprint", "sneak") == pressed("sneak")

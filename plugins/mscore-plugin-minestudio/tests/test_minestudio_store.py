@@ -194,7 +194,7 @@ def test_folders_that_are_no_dataset_are_refused(tmp_path, golden, on_error):
     (tmp_path / "6xx").mkdir()
     (tmp_path / "6xx" / "image").mkdir()
     for folder, message in {
-        golden / "out": "no dataset of MineStudio's: expected folders of image, video, .*; found action_tables.npz",
+        golden / "out": "no dataset of MineStudio's: expected folders image, video, .*; found 'action_tables.npz'",
         tmp_path / "empty": "found nothing",
         tmp_path / "nowhere": "there is no such folder",
         tmp_path / "elsewhere" / "10xx": "download CraftJarvis/minestudio-data-10xx-v110",
