@@ -20,6 +20,12 @@ def mscore_datamodules() -> dict[str, str]:
 
 
 @hookimpl
+def mscore_recipes() -> str:
+    """Register the recipes."""
+    return "mscore_plugin_minestudio.recipes"
+
+
+@hookimpl
 def mscore_commands() -> dict[str, str]:
     """Register the commands."""
     return {

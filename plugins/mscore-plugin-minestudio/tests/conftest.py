@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import lmdb
 import pytest
+from mscore_plugin_minestudio.layout import chunk_key
+from mscore_plugin_minestudio.store import open_catalog
 
 GOLDEN = Path(__file__).parent / "golden" / "minestudio"
 
@@ -41,3 +43,19 @@ def edit():
                     transaction.put(key, value)
 
     return edit
+
+
+@pytest.fixture
+def change_chunk(edit):
+    """Change the payload of an episode's chunk; the place, as errors say it."""
+
+    def change_chunk(dataset, modality, episode, start, change):
+        store = open_catalog([dataset], [modality]).stores[modality]
+        record = store.episodes[episode]
+        file, key = record.part.file, chunk_key(record.index, start)
+        raw = store.read_chunk(episode, start)
+        del store, record  # it is closed behind its last reader
+        edit(file.parent, {key: change(raw)})
+        return f"{file}, key {key.decode()}, episode {episode!r}"
+
+    return change_chunk

@@ -5,13 +5,11 @@ import shutil
 import warnings
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from mscore_plugin_minestudio import MineDataModule
-from mscore_plugin_minestudio.layout import CHUNK_INFOS_KEY, chunk_key
 from mscore_plugin_minestudio.payloads import dump_payload, load_payload
 from omegaconf import OmegaConf
 
@@ -212,27 +210,6 @@ def test_validation_comes_in_order_and_whole(mode):
 # --- data that cannot be read -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def copy(tmp_path):
-    return shutil.copytree(DATASET, tmp_path / "dataset")
-
-
-def damage(dataset, modality, episode, start, change):
-    """Change the payload of a chunk, and say where it is."""
-    for part in (dataset / modality).iterdir():
-        environment = lmdb.open(str(part), map_size=2**30)
-        with environment.begin(write=True) as transaction:
-            infos = load_payload(transaction.get(CHUNK_INFOS_KEY))
-            index = next((info["episode_idx"] for info in infos if info["episode"] == episode), None)
-            if index is not None:
-                key = chunk_key(index, start)
-                transaction.put(key, change(transaction.get(key)))
-                place = f"{part / 'data.mdb'}, key {key.decode()}, episode '{episode}'"
-        environment.close()
-        (part / "lock.mdb").unlink()
-    return place
-
-
 def cut_off(raw):
     return raw[: len(raw) // 2]
 
@@ -256,9 +233,9 @@ ALL = {"enable_meta_info": True, "enable_segment": True, "split_ratio": 1.0, "ep
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("modality", DAMAGE)
-def test_a_chunk_that_cannot_be_read_stops_with_its_place(copy, modality, workers):
-    place = damage(copy, modality, LONGEST, 128, DAMAGE[modality])
-    module = ready(dataset_dirs=[str(copy)], num_workers=workers, **ALL)
+def test_a_chunk_that_cannot_be_read_stops_with_its_place(dataset, change_chunk, modality, workers):
+    place = change_chunk(dataset, modality, LONGEST, 128, DAMAGE[modality])
+    module = ready(dataset_dirs=[str(dataset)], num_workers=workers, **ALL)
     with pytest.raises(MscoreError) as caught:
         list(module.train_dataloader())
     assert str(caught.value).startswith(f"{place}: ")
@@ -267,9 +244,9 @@ def test_a_chunk_that_cannot_be_read_stops_with_its_place(copy, modality, worker
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("modality", ["image", "segmentation"])
-def test_a_window_that_cannot_be_read_is_left_out_and_counted(copy, modality, workers):
-    damage(copy, modality, LONGEST, 128, DAMAGE[modality])
-    module = ready(dataset_dirs=[str(copy)], num_workers=workers, batch_size=2, on_error="skip", **ALL)
+def test_a_window_that_cannot_be_read_is_left_out_and_counted(dataset, change_chunk, modality, workers):
+    change_chunk(dataset, modality, LONGEST, 128, DAMAGE[modality])
+    module = ready(dataset_dirs=[str(dataset)], num_workers=workers, batch_size=2, on_error="skip", **ALL)
     whole = ready(batch_size=2, **ALL)
     with pytest.warns(UserWarning, match=r"left out \(on_error: skip\)") as said:
         batches = list(module.train_dataloader())
@@ -301,17 +278,17 @@ def test_a_window_that_cannot_be_read_is_left_out_and_counted(copy, modality, wo
         module.teardown("fit")
 
 
-def test_episodes_that_a_modality_lacks_are_said(copy):
-    shutil.rmtree(copy / "action" / "part-7")
-    module = data(dataset_dirs=[str(copy)])
+def test_episodes_that_a_modality_lacks_are_said(dataset):
+    shutil.rmtree(dataset / "action" / "part-7")
+    module = data(dataset_dirs=[str(dataset)])
     with pytest.warns(UserWarning, match=f"3 episodes left out(.|\n)*not in action(.|\n)*{LONGEST}"):
         module.prepare_data()
 
 
-def test_several_datasets_are_one(copy):
+def test_several_datasets_are_one(dataset):
     for modality in ("image", "action"):
-        shutil.rmtree(copy / modality / "part-7")
-    module = ready(dataset_dirs=[str(copy), DATASET], split_ratio=1.0)
+        shutil.rmtree(dataset / modality / "part-7")
+    module = ready(dataset_dirs=[str(dataset), DATASET], split_ratio=1.0)
     assert episodes_of(module.train_dataset) == sorted(LENGTHS)
 
 
