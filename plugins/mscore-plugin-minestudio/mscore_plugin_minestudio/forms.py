@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mscore_plugin_minestudio import raw_chunks
-from mscore_plugin_minestudio.encoding import FPS
+from mscore_plugin_minestudio.encoding import FPS, REPRODUCIBLE
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ def encode_video(frames: NDArray[np.uint8]) -> bytes:
 
     Colour has half the resolution of brightness, as in MineStudio's own videos.
     """
-    return _encode(frames, "libx264", "yuv420p", {"preset": "medium", "tune": "fastdecode", "crf": "17"})
+    options = {"preset": "medium", "tune": "fastdecode", "crf": "17", **REPRODUCIBLE}
+    return _encode(frames, "libx264", "yuv420p", options)
 
 
 def encode_jpeg(frames: NDArray[np.uint8]) -> bytes:
