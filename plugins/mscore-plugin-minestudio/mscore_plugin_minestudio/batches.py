@@ -15,6 +15,7 @@ from mscore_plugin_minestudio.layout import DatasetError
 from mscore_plugin_minestudio.meta_info import MetaInfoReader
 from mscore_plugin_minestudio.segmentation import SegmentationReader
 from mscore_plugin_minestudio.store import Catalog
+from mscore_plugin_minestudio.stored_spaces import SPACES_FILE
 from mscore_plugin_minestudio.video import ImageReader
 
 UNREADABLE_KEY = "unreadable"
@@ -86,6 +87,9 @@ class BatchReader:
 
     Attributes:
         modalities: those that are read.
+
+    Raises:
+        DatasetError: the actions are of another environment than Minecraft, and ``form`` has no space of them.
     """
 
     def __init__(self, catalog: Catalog, form: WindowFormat, *, skip: bool) -> None:
@@ -95,6 +99,12 @@ class BatchReader:
         self.modalities = tuple(stores)
         self._images = ImageReader(stores["image"], form.width, form.height) if "image" in stores else None
         self._actions = ActionReader(stores["action"]) if "action" in stores else None
+        if self._actions is not None and form.action_space is None and not self._actions.is_minecraft:
+            raise DatasetError(
+                f"actions {', '.join(self._actions.spec)}, which are not Minecraft's, and no {SPACES_FILE} in the "
+                "dataset's folder says what they were chosen from",
+                file=self._actions.store.parts[0].file,
+            )
         self._meta_info = MetaInfoReader(stores["meta_info"]) if "meta_info" in stores else None
         self._segmentation = (
             SegmentationReader(stores["segmentation"], form.width, form.height, form.event_constrain)

@@ -278,6 +278,15 @@ def test_a_window_that_cannot_be_read_is_left_out_and_counted(dataset, change_ch
         module.teardown("fit")
 
 
+def test_actions_of_another_world_need_their_spaces(dataset, change_chunk):
+    elsewhere = dump_payload({"action": np.zeros(32, np.int64)})
+    for episode, frames in LENGTHS.items():
+        for start in range(0, frames, 32):
+            change_chunk(dataset, "action", episode, start, lambda _: elsewhere)
+    with pytest.raises(MscoreError, match=r"actions action, which are not Minecraft's(.|\n)*spaces\.json"):
+        ready(dataset_dirs=[str(dataset)])
+
+
 def test_episodes_that_a_modality_lacks_are_said(dataset):
     shutil.rmtree(dataset / "action" / "part-7")
     module = data(dataset_dirs=[str(dataset)])
