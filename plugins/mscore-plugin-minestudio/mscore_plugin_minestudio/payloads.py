@@ -6,6 +6,7 @@ arguments the pickle gives (numpy's, called cleverly, crash the process or worse
 """
 
 import pickle
+import struct
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -146,9 +147,9 @@ def _read(reader: PickleReader) -> object:
         raise PayloadError(f"a payload of {len(reader.raw)} bytes; expected at most {MAX_BYTES}")
     try:
         value = reader.read()
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, struct.error) as error:
         problem = error if isinstance(error, ValueError) else "it takes what is not there"
-        raise PayloadError(f"malformed at byte {reader.position} of {len(reader.raw)}: {problem}") from error
+        raise PayloadError(f"malformed behind byte {reader.position} of {len(reader.raw)}: {problem}") from error
     _check_plain(value)
     return value
 

@@ -20,9 +20,10 @@ MAX_OPERATIONS = 2_000_000
 
 PROTOCOLS = (3, 4, 5)
 
-_BINGET, _MEMOIZE, _BININT1 = pickle.BINGET[0], pickle.MEMOIZE[0], pickle.BININT1[0]
+_BINGET, _MEMOIZE = pickle.BINGET[0], pickle.MEMOIZE[0]
+_BININT1, _BINFLOAT = pickle.BININT1[0], pickle.BINFLOAT[0]
 
-_read_float = struct.Struct(">d").unpack
+_read_float = struct.Struct(">d").unpack_from
 
 _KEY_TYPES = frozenset({str, int, float, bool, type(None)})
 
@@ -34,7 +35,7 @@ class PickleReader:
         raw: the pickle.
 
     Attributes:
-        position: bytes read so far.
+        position: bytes read so far, or up to some operations ago.
         stack: values, and numpy's marks.
         marks: heights of the stack at which sequences begin.
         memo: values that may come again, by number. A dict: its keys are a payload's to choose.
@@ -56,33 +57,36 @@ class PickleReader:
 
         Raises:
             PayloadError: an operation that data does not need, or too many of them.
-            LookupError, ValueError: the pickle is malformed.
+            LookupError, ValueError, struct.error: the pickle is malformed.
         """
         raw = self.raw
         if raw[:1] != pickle.PROTO or raw[1] not in PROTOCOLS:
             raise PayloadError(f"no pickle of protocol {PROTOCOLS[0]} to {PROTOCOLS[-1]}")
-        self.position = 2
+        position = 2
         stack, memo, operations = self.stack, self.memo, _OPERATIONS
         push = stack.append
         for _ in range(MAX_OPERATIONS):
-            position = self.position
             code = raw[position]
-            # Two of three operations are one of these three, so these are spared the call.
+            # Three of four operations are one of these four, so these are spared the call.
             if code == _BINGET:
                 push(memo[raw[position + 1]])
-                self.position = position + 2
+                position += 2
             elif code == _MEMOIZE:
                 memo[len(memo)] = stack[-1]
-                self.position = position + 1
+                position += 1
             elif code == _BININT1:
                 push(raw[position + 1])
-                self.position = position + 2
-            elif (operation := operations[code]) is not None:
-                self.position = position + 1
-                operation(self)
+                position += 2
+            elif code == _BINFLOAT:
+                push(_read_float(raw, position + 1)[0])
+                position += 9
             else:
                 self.position = position + 1
-                return self._end(code)
+                operation = operations[code]
+                if operation is None:
+                    return self._end(code)
+                operation(self)
+                position = self.position
         raise PayloadError(f"it takes more than {MAX_OPERATIONS} operations to read")
 
     def take(self, size: int) -> bytes:
@@ -170,10 +174,6 @@ def _bytes(size: int) -> Callable[[PickleReader], None]:
     return operation
 
 
-def _float(reader: PickleReader) -> None:
-    reader.stack += _read_float(reader.take(8))
-
-
 def _long(reader: PickleReader) -> int:
     size = reader.number(1)
     if size > 9:
@@ -219,11 +219,13 @@ def _fill_dict(reader: PickleReader, items: list[Any]) -> None:
     target = reader.stack[-1]
     if type(target) is not dict or len(items) % 2:
         raise ValueError("items for what is no dict")
-    for key in items[::2]:
+    keys = items[::2]
+    if not _KEY_TYPES.issuperset(map(type, keys)):
         # Tuples of tuples of … are hashed by a recursion that a deep one drives into a crash.
-        if type(key) not in _KEY_TYPES and not (type(key) is tuple and all(type(part) in _KEY_TYPES for part in key)):
+        parts = [part for key in keys for part in (key if type(key) is tuple else (key,))]
+        if not _KEY_TYPES.issuperset(map(type, parts)):
             raise PayloadError("a dict's key that is neither text nor number nor a tuple of these")
-    target.update(zip(items[::2], items[1::2], strict=True))
+    target.update(zip(keys, items[1::2], strict=True))
 
 
 def _put(size: int) -> Callable[[PickleReader], None]:
@@ -271,7 +273,6 @@ _BY_CODE: dict[bytes, Callable[[PickleReader], None]] = {
     pickle.BININT2: _push(lambda reader: reader.number(2)),
     pickle.BININT: _push(lambda reader: int.from_bytes(reader.take(4), "little", signed=True)),
     pickle.LONG1: _push(_long),
-    pickle.BINFLOAT: _float,
     pickle.SHORT_BINUNICODE: _text(1),
     pickle.BINUNICODE: _text(4),
     pickle.BINUNICODE8: _text(8),
@@ -299,4 +300,4 @@ _BY_CODE: dict[bytes, Callable[[PickleReader], None]] = {
     pickle.BUILD: _build,
 }
 _OPERATIONS = [_BY_CODE.get(bytes([code])) for code in range(256)]
-"""Operation by its code; None ends the reading, but for the three that ``read`` does itself."""
+"""Operation by its code; None ends the reading, but for the four that ``read`` does itself."""

@@ -418,7 +418,7 @@ def test_bytes_that_are_no_bools_become_some():
 
 
 def test_a_refusal_is_for_users():
-    with pytest.raises(MscoreError, match="malformed at byte") as raised:
+    with pytest.raises(MscoreError, match="malformed behind byte") as raised:
         load_payload(b"\x80\x04K")
     assert "\n" not in str(raised.value)
 

@@ -284,7 +284,7 @@ WHOLE_PARTS = {
     without_infos: "key __chunk_infos__: the key is missing",
     infos_of_text: "key __chunk_infos__: a str; expected a list of episodes",
     infos_that_run: "key __chunk_infos__: no pickle of protocol 3 to 5",
-    infos_cut: "key __chunk_infos__: malformed at byte",
+    infos_cut: "key __chunk_infos__: malformed behind byte",
 }
 
 
