@@ -64,7 +64,7 @@ class ImageColumn(Column):
     def __init__(self, rows: int, length: int, reader: ImageReader) -> None:
         super().__init__(rows, length)
         self._reader = reader
-        self._images = zeros((rows, length, reader.height, reader.width, 3))
+        self._images = allocate((rows, length, reader.height, reader.width, 3))
         self._requests: dict[int, Request] = {}
 
     def read(self, row: int, episode: str, frames: Frames) -> None:
@@ -74,7 +74,6 @@ class ImageColumn(Column):
     def drop(self, row: int) -> None:
         """Forget a row."""
         self._requests.pop(row, None)
-        self._images[row] = 0
 
     def read_all(self) -> None:
         """Read the rows that were noted.
@@ -96,6 +95,9 @@ class ImageColumn(Column):
 
     def content(self) -> dict[str, Any]:
         """The images."""
+        for row in range(self.rows):
+            read = len(self._requests[row][1]) if row in self._requests else 0
+            self._images[row, read:] = 0
         return {"image": self._images}
 
 
@@ -203,7 +205,7 @@ class SegmentationColumn(Column):
         super().__init__(rows, length)
         self._reader = reader
         self._seed = seed
-        self._masks = zeros((rows, length, reader.height, reader.width))
+        self._masks = allocate((rows, length, reader.height, reader.width)).zero_()
         self._segments: dict[int, Segments] = {}
 
     def read(self, row: int, episode: str, frames: Frames) -> None:
@@ -235,10 +237,10 @@ def _padded(read: Sequence[Any], fill: Any) -> Any:
     return np.concatenate((read, fill[len(read) :])) if len(read) else fill
 
 
-def zeros(shape: tuple[int, ...]) -> torch.Tensor:
-    """Bytes of 0; in a worker process of a loader in memory that the training process shares."""
+def allocate(shape: tuple[int, ...]) -> torch.Tensor:
+    """Bytes of any value; in a worker process of a loader in memory that the training process shares."""
     if get_worker_info() is None:
-        return torch.from_numpy(np.zeros(shape, np.uint8))
+        return torch.from_numpy(np.empty(shape, np.uint8))
     # What torch's own collation does: a batch that is made elsewhere is copied there on its way.
     storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

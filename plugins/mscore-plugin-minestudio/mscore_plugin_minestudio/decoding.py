@@ -29,19 +29,22 @@ class ChunkFrames(Protocol):
         frames: how many the chunk holds.
         width: pixels, as stored.
         height: pixels, as stored.
-        position: the next frame that can be read; ``frames`` when all were.
     """
 
     frames: int
     width: int
     height: int
-    position: int
+
+    @property
+    def position(self) -> int | None:
+        """The next frame, where reading on saves decoding those before it again; else None."""
+        ...
 
     def read_into(self, numbers: Sequence[int], out: NDArray[np.uint8]) -> None:
         """Write frames into a batch.
 
         Args:
-            numbers: frames of the chunk, ascending, from ``position`` on.
+            numbers: frames of the chunk, at least one, ascending, from ``position`` on.
             out: (len(numbers), height, width, 3) uint8, C-contiguous; becomes RGB. Frames of another size are
                 resized by OpenCV's ``INTER_LINEAR``.
 
@@ -67,16 +70,17 @@ class Decoders:
     def __init__(self) -> None:
         self._idle: list[_Decoder] = []
 
-    def open(self, raw: bytes) -> ChunkFrames:
-        """The frames of a payload.
+    def open(self, payload: bytes | memoryview) -> ChunkFrames:
+        """The frames of a payload, which must stay readable until they are read or have a ``position``.
 
         Raises:
             VideoError: it is of no known form, or malformed.
         """
-        if raw.startswith(raw_chunks.MAGIC):
-            return _RawFrames(raw)
-        if raw[4:8] != b"ftyp":
+        if payload[: len(raw_chunks.MAGIC)] == raw_chunks.MAGIC:
+            return _RawFrames(payload)
+        if payload[4:8] != b"ftyp":
             raise VideoError("it is no image chunk: neither an MP4 file nor raw frames, or a truncated one")
+        raw = bytes(payload)
         track = read_track(raw)
         kind = _EncodedPictures if track.codec == MJPEG else _Video
         return kind(raw, track, self)
@@ -162,26 +166,30 @@ class _Video:
         self.frames = len(track.samples)
         self.width = track.width
         self.height = track.height
-        self.position = 0
+        self._next = 0
         self._decoders = decoders
         self._decoder = decoders.take(track)
         self._decoded = self._decoder.decode(raw, track.samples)
 
+    @property
+    def position(self) -> int | None:
+        return self._next if self._next < self.frames else None
+
     def read_into(self, numbers: Sequence[int], out: NDArray[np.uint8]) -> None:
         for number, target in zip(numbers, out, strict=True):
-            while self.position < number:
-                self._next()
-            self._decoder.convert(self._next(), target)
-        if self.position == self.frames and next(self._decoded, None) is not None:
+            while self._next < number:
+                self._decode_next()
+            self._decoder.convert(self._decode_next(), target)
+        if self._next == self.frames and next(self._decoded, None) is not None:
             raise VideoError(f"its video gives more than the {self.frames} frames that it lists")
 
-    def _next(self) -> av.VideoFrame:
+    def _decode_next(self) -> av.VideoFrame:
         frame = next(self._decoded, None)
         if frame is None:
-            raise VideoError(f"its video gives {self.position} of the {self.frames} frames that it lists")
+            raise VideoError(f"its video gives {self._next} of the {self.frames} frames that it lists")
         if frame.is_corrupt:
-            raise VideoError(f"its video is damaged at frame {self.position}")
-        self.position += 1
+            raise VideoError(f"its video is damaged at frame {self._next}")
+        self._next += 1
         return frame
 
     def close(self) -> None:
@@ -192,11 +200,12 @@ class _Video:
 class _EncodedPictures:
     """Frames that are encoded each by itself: only those wanted are decoded."""
 
+    position: int | None = None
+
     def __init__(self, raw: bytes, track: VideoTrack, decoders: Decoders) -> None:
         self.frames = len(track.samples)
         self.width = track.width
         self.height = track.height
-        self.position = 0
         self._raw = raw
         self._samples = track.samples
         self._decoders = decoders
@@ -208,7 +217,6 @@ class _EncodedPictures:
             if len(frames) != 1 or frames[0].is_corrupt:
                 raise VideoError(f"its frame {number} is damaged")
             self._decoder.convert(frames[0], target)
-            self.position = number + 1
 
     def close(self) -> None:
         self._decoders.give_back(self._decoder)
@@ -217,10 +225,11 @@ class _EncodedPictures:
 class _RawFrames:
     """Frames that need no decoding."""
 
-    def __init__(self, raw: bytes) -> None:
+    position: int | None = None
+
+    def __init__(self, raw: bytes | memoryview) -> None:
         self._array = raw_chunks.unpack(raw)
         self.frames, self.height, self.width = self._array.shape[:3]
-        self.position = 0
 
     def read_into(self, numbers: Sequence[int], out: NDArray[np.uint8]) -> None:
         first, last = numbers[0], numbers[-1]
@@ -229,7 +238,6 @@ class _RawFrames:
         else:
             for number, target in zip(numbers, out, strict=True):
                 fit(self._array[number], target)
-        self.position = last + 1
 
     def close(self) -> None:
         pass

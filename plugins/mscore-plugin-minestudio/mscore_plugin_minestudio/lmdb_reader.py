@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,20 @@ class LmdbReader:
         except lmdb.Error as error:
             raise DatasetError(f"it cannot be read: {error}", file=self.file, key=key) from error
         return value
+
+    @contextmanager
+    def borrow(self, key: bytes) -> Iterator[memoryview | None]:
+        """The value under a key where it lies, to be read in the block only; None if there is none.
+
+        Raises:
+            DatasetError: the file cannot be read.
+        """
+        environment = self._environment or self._open()
+        try:
+            with environment.begin(buffers=True) as transaction:
+                yield transaction.get(key)
+        except lmdb.Error as error:
+            raise DatasetError(f"it cannot be read: {error}", file=self.file, key=key) from error
 
     def load(self, key: bytes) -> object:
         """The plain data under a key, as :func:`~mscore_plugin_minestudio.payloads.load_payload` returns it.

@@ -1,6 +1,7 @@
 """One modality of a dataset: the episodes of all its parts, and their chunks."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -88,6 +89,15 @@ class ModalityStore:
         if raw is None:
             raise self.error(episode, start, "the chunk is missing")
         return raw
+
+    @contextmanager
+    def borrow_chunk(self, episode: str, start: int) -> Iterator[memoryview]:
+        """The payload of a chunk where it lies, to be read in the block only; as :meth:`read_chunk` else."""
+        record = self.episodes[episode]
+        with record.part.borrow(chunk_key(record.index, start)) as raw:
+            if raw is None:
+                raise self.error(episode, start, "the chunk is missing")
+            yield raw
 
     def load_chunk(self, episode: str, start: int) -> object:
         """The plain data of a chunk that is a pickle; arguments as of :meth:`read_chunk`.

@@ -25,7 +25,7 @@ def pack(frames: NDArray[np.uint8]) -> bytes:
     return MAGIC + _HEAD.pack(*frames.shape[:3]) + frames.tobytes()
 
 
-def unpack(raw: bytes) -> NDArray[np.uint8]:
+def unpack(raw: bytes | memoryview) -> NDArray[np.uint8]:
     """The frames of a payload, (T, height, width, 3) uint8; they share its memory.
 
     Raises:

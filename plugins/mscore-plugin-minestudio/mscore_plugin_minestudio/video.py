@@ -54,8 +54,10 @@ class ImageReader:
         """
         if not self.store.episodes:
             raise DatasetError(f"there is no episode with {self.store.modality}")
-        chunk = self._open(next(iter(self.store.episodes)), 0, Decoders())
-        return chunk.width, chunk.height
+        first = next(iter(self.store.episodes))
+        with self.store.borrow_chunk(first, 0) as payload:
+            chunk = self._open(first, 0, payload, Decoders())
+            return chunk.width, chunk.height
 
     def read_into(self, requests: Sequence[Request]) -> None:
         """Write the frames of windows into a batch.
@@ -91,16 +93,21 @@ class ImageReader:
 
     def _read(self, job: "_Job", process: "_Process") -> None:
         place = (job.episode, job.start)
-        chunk = process.halves.pop(place, None)
-        if chunk is not None and chunk.position > job.frames[0]:
-            chunk.close()
-            chunk = None
-        if chunk is None:
-            chunk = self._open(*place, process.decoders)
+        half = process.halves.pop(place, None)
+        if half is not None and half.position is not None and half.position <= job.frames[0]:
+            self._decode(job, half, process)
+            return
+        if half is not None:
+            half.close()
+        with self.store.borrow_chunk(*place) as payload:
+            self._decode(job, self._open(*place, payload, process.decoders), process)
+
+    def _decode(self, job: "_Job", chunk: ChunkFrames, process: "_Process") -> None:
+        place = (job.episode, job.start)
         keep = False
         try:
             chunk.read_into(job.frames, job.out)
-            keep = job.last and chunk.position < chunk.frames
+            keep = job.last and chunk.position is not None
         except VideoError as error:
             raise self._error(*place, error) from error
         finally:
@@ -109,10 +116,9 @@ class ImageReader:
         if keep and process.next_halves.setdefault(place, chunk) is not chunk:
             chunk.close()
 
-    def _open(self, episode: str, start: int, decoders: Decoders) -> ChunkFrames:
-        raw = self.store.read_chunk(episode, start)
+    def _open(self, episode: str, start: int, payload: memoryview, decoders: Decoders) -> ChunkFrames:
         try:
-            chunk = decoders.open(raw)
+            chunk = decoders.open(payload)
         except VideoError as error:
             raise self._error(episode, start, error) from error
         if chunk.frames != self.store.chunk_frames:

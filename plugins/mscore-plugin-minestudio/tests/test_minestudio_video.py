@@ -58,9 +58,9 @@ class CountingStore(ModalityStore):
         self.__dict__.update(store.__dict__)
         self.reads = Counter()
 
-    def read_chunk(self, episode, start):
+    def borrow_chunk(self, episode, start):
         self.reads[episode, start] += 1
-        return super().read_chunk(episode, start)
+        return super().borrow_chunk(episode, start)
 
 
 @pytest.mark.parametrize("threads", [1, 3, None])
