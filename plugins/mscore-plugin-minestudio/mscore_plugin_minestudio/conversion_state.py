@@ -43,11 +43,13 @@ class ConversionState:
 
     def __enter__(self) -> Self:
         self._check_root()
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
             raise MscoreError(f"{self._root}: another process is converting into it; wait, or stop it") from None
+        except OSError as error:
+            raise MscoreError(f"{self._root}: it cannot be written ({error}); choose another folder") from error
         for draft in self._root.glob(f".*{DRAFT_SUFFIX}"):
             shutil.rmtree(draft)
         return self
@@ -168,8 +170,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, data: dict[str, Any]) -> None:
     """Write a file so that it is there whole or not at all."""
     draft = path.with_name(f"{path.name}{DRAFT_SUFFIX}")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise MscoreError(f"{path} cannot be written ({error})") from error

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mscore_plugin_minestudio.layout import (
     EVENT_INFO_KEY,
     EVENT_ITEMS_FIELD,
     NUM_EVENTS_KEY,
+    DatasetError,
     event_key,
 )
 from mscore_plugin_minestudio.part_writing import MAP_SIZE
@@ -35,18 +36,35 @@ def write_events(root: str | Path, items: Iterable[Occurrence]) -> dict[str, int
 
     Returns:
         Event to its number of items. Without any item nothing is written.
+
+    Raises:
+        DatasetError: the disk is full, or what else keeps it from being written.
     """
     events: dict[str, dict[str, list[tuple[int, Any]]]] = {}
     for event, episode, time, value in sorted(items, key=lambda item: (item[1], item[2])):
         events.setdefault(event, {}).setdefault(episode, []).append((time, value))
     if not events:
         return {}
-    counts = {event: sum(map(len, episodes.values())) for event, episodes in events.items()}
-    codes: dict[str, str] = {}
-    root = Path(root)
+    folder = Path(root) / EVENT_FOLDER
     draft = Path(tempfile.mkdtemp(prefix=f".{EVENT_FOLDER}.", suffix=DRAFT_SUFFIX, dir=root))
-    folder = draft / EVENT_FOLDER
-    folder.mkdir()
+    try:
+        draft.chmod(0o755)
+        _write(draft, events)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(draft, folder)
+    except (lmdb.Error, OSError) as error:
+        raise DatasetError(f"it cannot be written ({error})", file=folder) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return {event: _items(episodes) for event, episodes in events.items()}
+
+
+def _write(folder: Path, events: Mapping[str, Mapping[str, Sequence[tuple[int, Any]]]]) -> None:
+    codes: dict[str, str] = {}
+    infos = {
+        event: {EVENT_EPISODES_FIELD: len(episodes), EVENT_ITEMS_FIELD: _items(episodes)}
+        for event, episodes in events.items()
+    }
     with (
         lmdb.open(str(folder), map_size=MAP_SIZE, lock=False) as environment,
         environment.begin(write=True) as transaction,
@@ -58,14 +76,10 @@ def write_events(root: str | Path, items: Iterable[Occurrence]) -> dict[str, int
                 for time, value in occurrences:
                     transaction.put(event_key(event, number), dump_payload((code, time, value)))
                     number += 1
-        infos = {
-            event: {EVENT_EPISODES_FIELD: len(episodes), EVENT_ITEMS_FIELD: counts[event]}
-            for event, episodes in events.items()
-        }
         transaction.put(NUM_EVENTS_KEY, dump_payload(len(events)))
         transaction.put(EVENT_INFO_KEY, dump_payload(infos))
         transaction.put(CODEBOOK_KEY, dump_payload(codes))
-    shutil.rmtree(root / EVENT_FOLDER, ignore_errors=True)
-    os.rename(folder, root / EVENT_FOLDER)
-    draft.rmdir()
-    return counts
+
+
+def _items(episodes: Mapping[str, Sequence[Any]]) -> int:
+    return sum(map(len, episodes.values()))

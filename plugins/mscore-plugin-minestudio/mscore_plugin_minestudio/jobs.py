@@ -23,6 +23,11 @@ Advance = Callable[[float], None]
 """Called with the amount of work that was done."""
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def progress_bar(what: str, total: float) -> Iterator[Advance]:
     """Show a bar on a terminal, and nothing where the output is read by a program."""

@@ -1,5 +1,7 @@
 """One LMDB environment of a dataset, while it is written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mscore_plugin_minestudio.layout import (
     NUM_EPISODES_KEY,
     TOTAL_FRAMES_KEY,
     VALID_FRAMES_FIELD,
+    DatasetError,
     chunk_key,
 )
 from mscore_plugin_minestudio.payloads import dump_payload
@@ -30,12 +33,17 @@ class PartEnvironment:
 
     Args:
         folder: where; it must not exist.
+
+    Raises:
+        DatasetError: here and on writing: the disk is full, or what else keeps it from being written.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        # Nobody else knows of a draft: no lock; it is synced once, at its end.
-        self._environment = lmdb.open(str(folder), map_size=MAP_SIZE, lock=False, sync=False)
+        self._folder = folder
+        with self._writing():
+            # Nobody else knows of a draft: no lock; it is synced once, at its end.
+            self._environment = lmdb.open(str(folder), map_size=MAP_SIZE, lock=False, sync=False)
         self._infos: list[dict[str, Any]] = []
         self._transaction: Any = None
         self._chunks = 0
@@ -62,8 +70,9 @@ class PartEnvironment:
 
     def drop_episode(self) -> None:
         """Take the present episode's chunks away again."""
-        for chunk in range(self._chunks):
-            self._begin().delete(chunk_key(len(self._infos), chunk * CHUNK_FRAMES))
+        with self._writing():
+            for chunk in range(self._chunks):
+                self._begin().delete(chunk_key(len(self._infos), chunk * CHUNK_FRAMES))
         self._chunks = 0
 
     def finish(self) -> None:
@@ -72,8 +81,9 @@ class PartEnvironment:
         self._put(CHUNK_INFOS_KEY, dump_payload(self._infos))
         self._put(NUM_EPISODES_KEY, dump_payload(len(self._infos)))
         self._put(TOTAL_FRAMES_KEY, dump_payload(sum(info[FRAMES_FIELD] for info in self._infos)))
-        self._transaction.commit()
-        self._environment.sync(True)
+        self._commit()
+        with self._writing():
+            self._environment.sync(True)
         self._environment.close()
 
     def abandon(self) -> None:
@@ -88,8 +98,21 @@ class PartEnvironment:
         return self._transaction
 
     def _put(self, key: bytes, value: bytes) -> None:
-        self._begin().put(key, value)
+        with self._writing():
+            self._begin().put(key, value)
         self._pending += 1
         if self._pending >= _CHUNKS_A_COMMIT:
-            self._transaction.commit()
-            self._transaction, self._pending = None, 0
+            self._commit()
+
+    def _commit(self) -> None:
+        # A transaction is gone after its commit, also if that fails.
+        transaction, self._transaction, self._pending = self._transaction, None, 0
+        with self._writing():
+            transaction.commit()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise DatasetError(f"it cannot be written ({error})", file=self._folder) from error

@@ -162,18 +162,24 @@ def _events(stats: dict[str, int], before: dict[str, int]) -> dict[str, int]:
 
 
 def _lines(path: Path) -> Iterator["_Line"]:
-    with path.open(encoding="utf-8") as file:
-        try:
+    try:
+        with path.open(encoding="utf-8") as file:
             for number, text in enumerate(file, 1):
-                try:
-                    data = json.loads(text)
-                except (ValueError, RecursionError) as error:
-                    raise DatasetError(f"line {number} is not JSON ({error})", file=path) from error
-                if not isinstance(data, dict):
-                    raise DatasetError(f"line {number} is {text.strip()[:40]!r}; expected an object", file=path)
-                yield _Line(path, number, data)
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"it is not text in UTF-8 ({error})", file=path) from error
+                yield _Line(path, number, _parse(text, number, path))
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"it is not text in UTF-8 ({error})", file=path) from error
+    except OSError as error:
+        raise DatasetError(f"it cannot be read ({error})", file=path) from error
+
+
+def _parse(text: str, number: int, path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"line {number} is not JSON ({error})", file=path) from error
+    if not isinstance(data, dict):
+        raise DatasetError(f"line {number} is {text.strip()[:40]!r}; expected an object", file=path)
+    return data
 
 
 class _Line:

@@ -65,7 +65,7 @@ class DatasetWriter:
         episodes: what was written so far.
 
     Raises:
-        DatasetError: the part exists already, or the size is odd.
+        DatasetError: the part exists already, the size is odd, or the folder cannot be written.
     """
 
     def __init__(
@@ -89,8 +89,11 @@ class DatasetWriter:
         existing = sorted(self.root.glob(f"*/{part}"))
         if existing:
             raise DatasetError("exists already; choose another name for the part", file=existing[0])
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._draft = Path(tempfile.mkdtemp(prefix=f".{part}.", suffix=DRAFT_SUFFIX, dir=self.root))
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._draft = Path(tempfile.mkdtemp(prefix=f".{part}.", suffix=DRAFT_SUFFIX, dir=self.root))
+        except OSError as error:
+            raise DatasetError(f"it cannot be written ({error})", file=self.root) from error
 
     @contextmanager
     def episode(self, name: str) -> Iterator["EpisodeWriter"]:
@@ -114,9 +117,17 @@ class DatasetWriter:
         self.episodes.append(episode)
 
     def close(self) -> None:
-        """Make the part appear in the dataset."""
-        for environment in self._environments.values():
-            environment.finish()
+        """Make the part appear in the dataset.
+
+        Raises:
+            DatasetError: the disk is full; what was written is removed.
+        """
+        try:
+            for environment in self._environments.values():
+                environment.finish()
+        except DatasetError:
+            self.abandon()
+            raise
         for modality, environment in self._environments.items():
             if environment.episodes:
                 (self.root / modality).mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ from mscore_plugin_minestudio.commands.convert import convert
 from mscore_plugin_minestudio.layout import DatasetError
 from mscore_plugin_minestudio.payloads import load_payload
 from mscore_plugin_minestudio.recorded_actions import read_rows
+from mscore_plugin_minestudio.store import open_catalog
 
 from mscore import MscoreError
 
@@ -149,6 +150,9 @@ def test_frames_in_which_nothing_is_done_can_stay(source, tmp_path, vpt):
     assert [vpt.number_of(image) for image in images[:165]] == numbers
     assert infos(episode["meta_info"][1])[:165] == info
     assert "dropped" not in output
+    # Our reader sees the frames, not what fills the chunk.
+    catalog = open_catalog([tmp_path / "to"], ["image", "action", "meta_info"])
+    assert {found.name: found.frames for found in catalog.episodes}["P1-abc-20220101-095700"] == 165
     # The short one is kept too: 20 frames of its own, 12 that fill the chunk.
     assert "converted: 4 episodes, 319 frames" in output
 
@@ -252,6 +256,12 @@ def test_a_source_that_changed_is_refused(source, converted, vpt, tmp_path):
     (copy / "b.mp4").rename(copy / "y.txt")
     with pytest.raises(MscoreError, match=r"the source has lost 1 episodes \(b-0\) since the conversion began"):
         run(copy, tmp_path / "to", "--keep-noops")
+
+
+def test_a_target_that_cannot_be_written(source, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MscoreError, match=r"file: it cannot be written \(.*\); choose another folder"):
+        run(source, tmp_path / "file")
 
 
 def test_a_folder_of_something_else_is_not_touched(source, tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import re
+import resource
 import shutil
 import tarfile
 from itertools import compress
@@ -290,6 +291,30 @@ def test_only_short_episodes_give_no_part(tmp_path):
         episode.extend(action=actions(31))
     assert not list(tmp_path.iterdir())
     assert [(e.name, e.frames, e.dropped) for e in writer.episodes] == [("one", 0, 31)]
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond a quarter of a megabyte, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_reported(tmp_path, small_disk):
+    with pytest.raises(DatasetError, match=r"image: it cannot be written \("):
+        write(tmp_path, {"image": noise(32 * 20, 64, 64)})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DatasetError, match=r"event: it cannot be written \("):
+        write_events(tmp_path, [(f"{number:0400}", "one", 0, 1) for number in range(1000)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=r"file/set: it cannot be written \("):
+        DatasetWriter(tmp_path / "file" / "set", "part-1")
 
 
 def test_a_part_is_never_overwritten(tmp_path):

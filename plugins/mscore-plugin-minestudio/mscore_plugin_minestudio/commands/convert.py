@@ -1,6 +1,5 @@
 """``mscore data convert``: recordings, or a Minari dataset, to a dataset in MineStudio's layout."""
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,10 +51,11 @@ def convert(
     """
     from mscore_plugin_minestudio.conversion import Storage
     from mscore_plugin_minestudio.conversion import convert as run
+    from mscore_plugin_minestudio.jobs import cores
 
     episodes = _source(source, kind or _kind(source), keep_noops)
     storage = Storage(_size(size) if size else episodes.stored_size, keep_tail)
-    report = run(episodes, to, storage, workers=workers or len(os.sched_getaffinity(0)), on_error=on_error)
+    report = run(episodes, to, storage, workers=workers or cores(), on_error=on_error)
     _print(report, to)
 
 
