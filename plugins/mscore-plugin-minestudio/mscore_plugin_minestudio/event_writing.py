@@ -9,6 +9,7 @@ from typing import Any
 
 import lmdb
 
+from mscore import MscoreError
 from mscore_plugin_minestudio.layout import (
     CODEBOOK_KEY,
     EVENT_EPISODES_FIELD,
@@ -16,7 +17,6 @@ from mscore_plugin_minestudio.layout import (
     EVENT_INFO_KEY,
     EVENT_ITEMS_FIELD,
     NUM_EVENTS_KEY,
-    DatasetError,
     event_key,
 )
 from mscore_plugin_minestudio.part_writing import MAP_SIZE
@@ -38,7 +38,7 @@ def write_events(root: str | Path, items: Iterable[Occurrence]) -> dict[str, int
         Event to its number of items. Without any item nothing is written.
 
     Raises:
-        DatasetError: the disk is full, or what else keeps it from being written.
+        MscoreError: the disk is full, or what else keeps it from being written.
     """
     events: dict[str, dict[str, list[tuple[int, Any]]]] = {}
     for event, episode, time, value in sorted(items, key=lambda item: (item[1], item[2])):
@@ -53,7 +53,7 @@ def write_events(root: str | Path, items: Iterable[Occurrence]) -> dict[str, int
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(draft, folder)
     except (lmdb.Error, OSError) as error:
-        raise DatasetError(f"it cannot be written ({error})", file=folder) from error
+        raise MscoreError(f"{folder} cannot be written ({error})") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return {event: _items(episodes) for event, episodes in events.items()}

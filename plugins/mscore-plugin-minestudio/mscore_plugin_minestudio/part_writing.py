@@ -7,6 +7,7 @@ from typing import Any
 
 import lmdb
 
+from mscore import MscoreError
 from mscore_plugin_minestudio.layout import (
     CHUNK_FRAMES,
     CHUNK_INFOS_KEY,
@@ -17,7 +18,6 @@ from mscore_plugin_minestudio.layout import (
     NUM_EPISODES_KEY,
     TOTAL_FRAMES_KEY,
     VALID_FRAMES_FIELD,
-    DatasetError,
     chunk_key,
 )
 from mscore_plugin_minestudio.payloads import dump_payload
@@ -35,7 +35,7 @@ class PartEnvironment:
         folder: where; it must not exist.
 
     Raises:
-        DatasetError: here and on writing: the disk is full, or what else keeps it from being written.
+        MscoreError: here and on writing: the disk is full, or what else keeps it from being written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,4 +115,4 @@ class PartEnvironment:
         try:
             yield
         except lmdb.Error as error:
-            raise DatasetError(f"it cannot be written ({error})", file=self._folder) from error
+            raise MscoreError(f"{self._folder} cannot be written ({error})") from error

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mscore import MscoreError
 from mscore_plugin_minestudio.chunk_buffers import ActionBuffer, ChunkBuffer, ImageBuffer, RecordBuffer, check_size
 from mscore_plugin_minestudio.encoding import FPS
 from mscore_plugin_minestudio.layout import CHUNK_FRAMES, DatasetError
@@ -65,7 +66,8 @@ class DatasetWriter:
         episodes: what was written so far.
 
     Raises:
-        DatasetError: the part exists already, the size is odd, or the folder cannot be written.
+        DatasetError: the part exists already, or the size is odd.
+        MscoreError: here and on writing: the disk is full, or what else keeps the folder from being written.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class DatasetWriter:
             self.root.mkdir(parents=True, exist_ok=True)
             self._draft = Path(tempfile.mkdtemp(prefix=f".{part}.", suffix=DRAFT_SUFFIX, dir=self.root))
         except OSError as error:
-            raise DatasetError(f"it cannot be written ({error})", file=self.root) from error
+            raise MscoreError(f"{self.root} cannot be written ({error})") from error
 
     @contextmanager
     def episode(self, name: str) -> Iterator["EpisodeWriter"]:
@@ -120,12 +122,12 @@ class DatasetWriter:
         """Make the part appear in the dataset.
 
         Raises:
-            DatasetError: the disk is full; what was written is removed.
+            MscoreError: the disk is full; what was written is removed.
         """
         try:
             for environment in self._environments.values():
                 environment.finish()
-        except DatasetError:
+        except MscoreError:
             self.abandon()
             raise
         for modality, environment in self._environments.items():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -262,6 +263,17 @@ def test_a_target_that_cannot_be_written(source, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MscoreError, match=r"file: it cannot be written \(.*\); choose another folder"):
         run(source, tmp_path / "file")
+
+
+def test_a_full_disk_leaves_no_recording_out(source, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(MscoreError, match=r"image cannot be written \("):
+            run(source, tmp_path / "to")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "left out (1):" in run(source, tmp_path / "to")
 
 
 def test_a_folder_of_something_else_is_not_touched(source, tmp_path):

@@ -20,6 +20,8 @@ from mscore_plugin_minestudio.layout import ACTION_KEYS, DatasetError
 from mscore_plugin_minestudio.payloads import load_payload
 from mscore_plugin_minestudio.writing import DatasetWriter
 
+from mscore import MscoreError
+
 GOLDEN = Path(__file__).parent / "golden" / "minestudio"
 DATASET = GOLDEN / "dataset"
 
@@ -303,17 +305,17 @@ def small_disk():
 
 
 def test_a_full_disk_is_reported(tmp_path, small_disk):
-    with pytest.raises(DatasetError, match=r"image: it cannot be written \("):
+    with pytest.raises(MscoreError, match=r"image cannot be written \("):
         write(tmp_path, {"image": noise(32 * 20, 64, 64)})
     assert not list(tmp_path.iterdir())
-    with pytest.raises(DatasetError, match=r"event: it cannot be written \("):
+    with pytest.raises(MscoreError, match=r"event cannot be written \("):
         write_events(tmp_path, [(f"{number:0400}", "one", 0, 1) for number in range(1000)])
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match=r"file/set: it cannot be written \("):
+    with pytest.raises(MscoreError, match=r"file/set cannot be written \("):
         DatasetWriter(tmp_path / "file" / "set", "part-1")
 
 
