@@ -293,6 +293,21 @@ def test_episodes_that_a_modality_lacks_are_said(dataset):
         module.prepare_data()
 
 
+def test_events_need_their_folder(dataset):
+    shutil.rmtree(dataset / "event")
+    with pytest.raises(MscoreError, match=f"{dataset}/event: there is no such folder"):
+        ready(dataset_dirs=[str(dataset)], mode="event")
+
+
+def test_events_of_episodes_that_cannot_be_used_are_left_out(dataset):
+    shutil.rmtree(dataset / "action" / "part-7")
+    with pytest.warns(UserWarning, match="left out"):
+        module = ready(dataset_dirs=[str(dataset)], mode="event", split_ratio=1.0)
+    used = {event.episode for event in module.train_dataset.events}
+    assert used
+    assert LONGEST not in used
+
+
 def test_several_datasets_are_one(dataset):
     for modality in ("image", "action"):
         shutil.rmtree(dataset / modality / "part-7")
