@@ -18,10 +18,15 @@ _ADMITTED: dict[str, set[str]] = {
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": _MULTIARRAY,
     "numpy._core.multiarray": _MULTIARRAY,
+    "numpy.core.numeric": {"_frombuffer"},  # arrays since protocol 5
+    "numpy._core.numeric": {"_frombuffer"},
 }
 """Module to names of what a pickle may call: containers, and numbers of numpy. None of them runs code."""
 
-_DAMAGED = (EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError, MemoryError)
+_DAMAGED = (
+    *(EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError),
+    *(MemoryError, OverflowError, RecursionError),
+)
 """What unpickling raises for a file that is no pickle, or cut off, beside its own error."""
 
 
