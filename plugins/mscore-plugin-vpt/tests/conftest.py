@@ -77,6 +77,9 @@ class Golden:
     def __getitem__(self, name):
         return torch.from_numpy(np.array(self.arrays[name]))
 
+    def get(self, name):
+        return self[name] if name in self.arrays else None
+
     def settings(self, name="meta_json"):
         return json.loads(bytes(self.arrays[name]))
 

