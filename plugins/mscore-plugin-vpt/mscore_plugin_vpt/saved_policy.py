@@ -76,7 +76,7 @@ def _fetch(repository: str, name: str, revision: str | None, cache_dir: str | Pa
     try:
         return Path(hf_hub_download(repository, name, revision=revision, cache_dir=cache_dir))
     except LocalEntryNotFoundError as error:
-        reason = "the hub cannot be reached and nothing is kept from before; name a folder or file that holds the weights"
+        reason = "the hub cannot be reached and nothing is kept from before; name a folder or file that has them"
         cause: Exception = error
     except EntryNotFoundError as error:
         reason, cause = f"it has no {name}", error
