@@ -130,12 +130,15 @@ class RelativeAttention(nn.Module):
             all_keys = torch.cat([self._split(keys[:, start:]), self._split(key)], dim=2)
             all_values = torch.cat([self._split(values[:, start:]), self._split(value)], dim=2)
         attended = _attend(self._split(query), all_keys, all_values, bias)
-        return self.proj_layer(attended.transpose(1, 2).flatten(2)), new_keys, new_values
+        joined = attended.flatten(1).unsqueeze(1) if length == 1 else attended.transpose(1, 2).flatten(2)
+        return self.proj_layer(joined), new_keys, new_values
 
     def _bias(self, x: torch.Tensor, visibility: Visibility | None) -> torch.Tensor:
         """Relative logits and what is hidden, (B, heads, T, frames)."""
         batch, length, _ = x.shape
-        weights = self.r_layer(x).view(batch, length, self.heads, BASIS_FUNCTIONS).transpose(1, 2)
+        weights: torch.Tensor = self.r_layer(x)
+        if length > 1:
+            weights = weights.view(batch, length, self.heads, BASIS_FUNCTIONS).transpose(1, 2)
         weights = weights.reshape(-1, BASIS_FUNCTIONS)
         functions = self.b_nd.flip(1)
         if visibility is None:
@@ -148,6 +151,8 @@ class RelativeAttention(nn.Module):
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, hidsize) to (B, heads, T, width)."""
+        if x.shape[1] == 1:
+            return x.view(len(x), self.heads, 1, self.width)
         return x.view(*x.shape[:2], self.heads, self.width).transpose(1, 2)
 
 
