@@ -144,7 +144,7 @@ class ImpalaCNN(nn.Module):
             )
         # A view: channels-last memory under the channels-first name that convolutions want.
         x = pictures.flatten(0, 1).permute(0, 3, 1, 2)
-        parts = [self._features(part) for part in x.split(self._pictures_at_once(x))]
+        parts = [self._features(part) for part in torch.split(x, self._pictures_at_once(x))]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self.dense(x.reshape(*pictures.shape[:2], -1))  # type: ignore[no-any-return]
 

@@ -62,7 +62,7 @@ class FanInInitReLULayer(nn.Module):
             nn.init.zeros_(self.layer.bias)
         if layer_type == "conv":
             # As the pictures are: else every call reorders the filters.
-            self.layer.to(memory_format=torch.channels_last)
+            self.layer.weight.data = self.layer.weight.data.contiguous(memory_format=torch.channels_last)
 
     def before_activation(self, x: torch.Tensor) -> torch.Tensor:
         """Normalization and layer without the ReLU, for a ReLU that is cheaper elsewhere."""
