@@ -100,7 +100,8 @@ def apply_weights(policy: MinePolicy, state: Mapping[str, Tensor], source: str, 
         MscoreError: naming every tensor that is missing, superfluous, or of another shape.
     """
     own = policy.state_dict()
-    loose = [f"{name} is missing, the policy's is {_shape(tensor)}" for name, tensor in own.items() if name not in state]
+    missing = {name: tensor for name, tensor in own.items() if name not in state}
+    loose = [f"{name} is missing, the policy's is {_shape(tensor)}" for name, tensor in missing.items()]
     loose += [f"{name} is not in the policy, and is {_shape(state[name])}" for name in state if name not in own]
     wrong = [
         f"{name} is {_shape(state[name])}, the policy's is {_shape(tensor)}"

@@ -60,9 +60,6 @@ class FanInInitReLULayer(nn.Module):
         scale_filters(self.layer.weight, init_scale)
         if self.layer.bias is not None:
             nn.init.zeros_(self.layer.bias)
-        if layer_type == "conv":
-            # As the pictures are: else every call reorders the filters.
-            self.layer.weight.data = self.layer.weight.data.contiguous(memory_format=torch.channels_last)
 
     def before_activation(self, x: torch.Tensor) -> torch.Tensor:
         """Normalization and layer without the ReLU, for a ReLU that is cheaper elsewhere."""
