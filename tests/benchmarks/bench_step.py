@@ -154,12 +154,7 @@ def full_stack(width, rows, depth, steps, ema_every=1):
     module = MineLightning(StackPolicy(width, depth), [EightMetrics()], learning_rate=1e-4)
     callbacks = [EMA(0.999, every_n_steps=ema_every), SpeedMonitorCallback()]
     with tempfile.TemporaryDirectory() as folder:
-        return fit(
-            module,
-            batches(rows, steps, windows=True),
-            [EMA(0.999, every_n_steps=ema_every), SpeedMonitorCallback()],
-            CSVLogger(folder),
-        )
+        return fit(module, batches(rows, steps, windows=True), callbacks, CSVLogger(folder))
 
 
 def main():
