@@ -1,0 +1,1 @@
+"""Ready configs: `mscore run NAME`."""
