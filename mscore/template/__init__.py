@@ -19,8 +19,8 @@ Kind = Literal["objective", "policy", "callback", "datamodule", "environment", "
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 EXTRA = "template"
-LONGEST_NAME = 32
-"""Longer names would break the generated lines, and nobody would type them."""
+LONGEST_NAME = 22
+"""With longer names, the generated lines would be longer than the generated settings allow."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIX = {"datamodule": "DataModule"}
