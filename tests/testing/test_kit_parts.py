@@ -45,7 +45,7 @@ def test_every_check_has_a_mistake(kind):
         ("trainer", "wrong_parts:RightTrainer"),
         ("trainer", "mscore.offline.trainer:OfflineTrainer"),
         ("optimizer", "mscore.offline.optimizers:adamw"),
-        ("scheduler", "mscore.offline.optimizers:linear_warmup"),
+        ("scheduler", "mscore.offline.optimizers:LinearWarmup"),
         ("scheduler", "torch.optim.lr_scheduler:CosineAnnealingWarmRestarts"),
         ("logger", "wrong_parts:RightLogger"),
         ("logger", "mscore.offline.csv_logger:CSVLogger"),

@@ -62,6 +62,9 @@ def main():
     trainer.fit(module, datamodule=Data(int(batch_size)), ckpt_path=resume[0] if resume else None)
     with open(f"{directory}/seen-{trainer.global_rank}.json", "w") as file:
         json.dump(module.seen, file)
+    if torch.distributed.is_initialized():
+        # Left to the interpreter's end, its threads sometimes abort it.
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ if resumed.is_global_zero:
         "average_differs": not torch.equal(both[0][0], both[0][1]),
         "steps": resumed.global_step,
     }))
+torch.distributed.destroy_process_group()  # or its threads sometimes abort the interpreter's end
 """
 
 
