@@ -1,5 +1,6 @@
 """``mscore plugins new``."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ _KINDS = ("objective", "policy", "callback", "datamodule", "environment", "train
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(_KINDS))
+@click.argument("kind", metavar="KIND", type=click.Choice(_KINDS))
 @click.argument("name")
 @click.option(
     "--to", metavar="DIR", type=click.Path(path_type=Path), help="A new folder.  [default: mscore-plugin-NAME]"
@@ -19,6 +20,8 @@ _KINDS = ("objective", "policy", "callback", "datamodule", "environment", "train
 @process_options
 def new(kind: str, name: str, to: Path | None, author: str | None) -> None:
     """Write a complete plugin package that provides a KIND called NAME.
+
+    KIND is objective, policy, callback, datamodule, environment or trainer.
 
     It works as it is: a component, its tests, a recipe, a README, a licence, and a CI file that publishes it.
     """
@@ -29,8 +32,9 @@ def new(kind: str, name: str, to: Path | None, author: str | None) -> None:
         click.echo(f"warning: {line}", err=True)
     click.echo(f"wrote {package.folder}: a package with the {kind} {name!r}; its code is in {package.component}")
     click.echo("next:")
+    if package.folder.resolve() != Path.cwd():
+        click.echo(f"  cd {shlex.quote(str(package.folder))}")
     for command in (
-        f"cd {package.folder}",
         'pip install -e ".[test]"',
         "pytest",
         f"mscore plugins check {name}",

@@ -180,6 +180,11 @@ BREAKS = {
         "argument 'error' of hook mscore_run_finished has a default value; remove it",
     ),
     "class for instance": (None, "broken", "names a class; name a module, or an instance of the class"),
+    "missing library": (
+        ("from mscore import hookimpl", "import nothere\nfrom mscore import hookimpl"),
+        "broken",
+        "ModuleNotFoundError: No module named 'nothere'",
+    ),
     "newer API": (("MSCORE_API = 1", "MSCORE_API = 2"), "incompatible", "written for plugin API 2, .* upgrade mscore"),
     "missing module": (
         ("mscore_plugin_strange.objective:", "mscore_plugin_strange.objectives:"),
@@ -192,6 +197,8 @@ BREAKS = {
         "has no attribute 'StrangeObjektive'. Did you mean 'StrangeObjective'",
     ),
 }
+
+BODY = '        """Compute the terms that the class lists."""'
 
 
 def test_every_mistake_of_an_author_is_answered(stranger):
@@ -221,4 +228,20 @@ def test_every_mistake_of_an_author_is_answered(stranger):
         module.write_text(right)
         points.write_text(entry)
     assert stranger.listed()["status"] == "ok"
+
+    # What a plugin's code raises is said with the plugin, its version, and where.
+    module.write_text(right + "\n\n@hookimpl\ndef mscore_run_started(run):\n    raise RuntimeError('no disk')\n")
+    said = stranger.fail("run", "strange")
+    assert "error: RuntimeError: no disk" in said
+    assert "in hook mscore_run_started of plugin 'strange' (mscore-plugin-strange 0.1.0)" in said
+    module.write_text(right)
+    objective = module.parent / "objective.py"
+    text = objective.read_text()
+    assert BODY in text
+    objective.write_text(text.replace(BODY, f"{BODY}\n        raise RuntimeError('no idea')"))
+    said = stranger.fail("run", "strange")
+    assert "error: RuntimeError: no idea" in said
+    assert "in objective 'strange' of plugin 'strange' (mscore-plugin-strange 0.1.0): StrangeObjective.__call__" in said
+    objective.write_text(text)
+
     stranger.train()

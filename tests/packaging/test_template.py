@@ -7,14 +7,17 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 import mscore
+from mscore import hookimpl
 from mscore.cli.program import run_program
 from mscore.errors import MscoreError
 from mscore.template import KINDS, LONGEST_NAME, write_package
+from mscore.testing import isolated_plugins
 
 LONGEST = "inverse-dynamics-model"
 FAST = ("objective", "trainer")
@@ -140,10 +143,31 @@ def test_a_name_that_cannot_be_is_answered_with_one_that_can(cli, name, meant, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_whose_class_mscore_has_already(cli):
-    code, _, err = cli("plugins", "new", "policy", "mine")
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("policy", "mine", "its class would be MinePolicy, which mscore itself exports"),
+        ("trainer", "offline", "mscore itself has a trainer of this name"),
+        ("callback", "early-stopping", "mscore itself has a callback of this name"),
+        ("policy", "mscore", "mscore/… means the core's own components"),
+        ("policy", "conformance", "its tests would be tests/test_conformance.py, which every package has"),
+        ("objective", "no", "a config that says it means False"),
+        ("objective", "null", "a config that says it means None"),
+    ],
+)
+def test_a_name_that_is_taken_for_good(cli, kind, name, reason, tmp_path):
+    code, _, err = cli("plugins", "new", kind, name)
     assert code == 1
-    assert "its class would be MinePolicy, which mscore itself exports" in err
+    assert reason in err
+    assert "choose another" in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_word_that_only_python_reserves_is_a_name(cli, tmp_path):
+    assert cli("plugins", "new", "objective", "lambda")[0] == 0
+    (compiled,) = tmp_path.glob("*/*/objective.py")
+    compile(compiled.read_text(), compiled.name, "exec")
 
 
 def test_an_unknown_kind_is_answered_with_the_kinds(cli):
@@ -160,6 +184,17 @@ def test_a_name_that_others_have_is_warned_of(cli):
     assert "write 'reference-kl/reference-kl'" in err
     _, _, err = cli("plugins", "new", "objective", "kl")
     assert "there is a package mscore-plugin-kl already" in err
+    assert "also provided" not in err
+    _, _, err = cli("plugins", "new", "objective", "unlock-pickup")
+    assert "recipe 'unlock-pickup' is also provided by mscore-plugin-minigrid" in err
+
+
+def test_an_environment_takes_a_data_modules_name_as_well(cli):
+    acme = ModuleType("acme")
+    acme.mscore_datamodules = hookimpl(lambda: {"maze": "acme:Maze"})
+    with isolated_plugins(acme):
+        _, _, err = cli("plugins", "new", "environment", "maze")
+    assert "datamodule 'maze' is also provided by mscore-plugin-acme 0" in err
 
 
 def test_a_folder_in_use_is_left_alone(cli, tmp_path):
@@ -175,9 +210,35 @@ def test_a_folder_in_use_is_left_alone(cli, tmp_path):
     assert "there is no folder" in cli("plugins", "new", "objective", "focal", "--to", "no/such/place")[2]
 
 
-def test_an_author_that_would_break_the_metadata(tmp_path):
+def test_a_folder_that_cannot_be_written(cli, monkeypatch):
+    import copier
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", "new")
+
+    monkeypatch.setattr(copier, "run_copy", refuse)
+    code, _, err = cli("plugins", "new", "objective", "focal", "--to", "new")
+    assert code == 1
+    assert err.startswith("error: cannot write new: ")
+    assert "Permission denied" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_folder_that_one_is_in(cli, tmp_path):
+    code, out, _ = cli("plugins", "new", "objective", "focal", "--to", ".")
+    assert code == 0
+    assert "  cd " not in out
+    assert (tmp_path / "pyproject.toml").is_file()
+
+
+def test_a_folder_with_spaces_is_quoted(cli):
+    assert "  cd 'a new folder'\n" in cli("plugins", "new", "objective", "focal", "--to", "a new folder")[1]
+
+
+@pytest.mark.parametrize("author", ['Ada "the first" Lovelace', "Ada\rLovelace", "Ada\nLovelace", "Ada\\", "  "])
+def test_an_author_that_would_break_the_metadata(author, tmp_path):
     with pytest.raises(MscoreError, match="without quotes"):
-        write_package("objective", "focal", tmp_path / "new", 'Ada "the first" Lovelace')
+        write_package("objective", "focal", tmp_path / "new", author)
 
 
 def test_without_copier_it_says_how_to_get_it(cli, monkeypatch, tmp_path):

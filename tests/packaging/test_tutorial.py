@@ -19,7 +19,8 @@ import subprocess, sys
 arguments = sys.argv[1:]
 if arguments[:2] == ["-m", "pip"]:
     where = ["--no-index", "--find-links", "{wheels}", "--no-build-isolation", "--quiet"]
-    sys.exit(subprocess.run(["{ours}", "-m", "pip", "--python", "{fresh}", "install", *where, *arguments[3:]]).returncode)
+    install = ["{ours}", "-m", "pip", "--python", "{fresh}", "install", *where, *arguments[3:]]
+    sys.exit(subprocess.run(install).returncode)
 if arguments[:2] == ["-m", "build"]:
     arguments.append("--no-isolation")
 sys.exit(subprocess.run(["{fresh}", *arguments]).returncode)
