@@ -88,11 +88,17 @@ def test_the_code_has_the_style_of_its_own_settings(kind, name, tmp_path):
     call(tool("ruff"), "format", "--no-cache", "--check", ".", cwd=folder)
 
 
+@pytest.fixture(scope="session")
+def types_of_libraries(tmp_path_factory):
+    """One cache of mypy's for all kinds: most of its time goes into torch and Lightning."""
+    return tmp_path_factory.mktemp("mypy")
+
+
 @pytest.mark.slow
 @every_kind
-def test_the_code_is_typed(kind, tmp_path):
+def test_the_code_is_typed(kind, tmp_path, types_of_libraries):
     folder = write_package(kind, "my-part", tmp_path / "new").folder
-    call(tool("mypy"), "mscore_plugin_my_part", cwd=folder)
+    call(tool("mypy"), "--cache-dir", types_of_libraries, "mscore_plugin_my_part", cwd=folder)
 
 
 @pytest.mark.parametrize(
