@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from itertools import repeat, zip_longest
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from mscore.contracts.objective import Batch
@@ -21,48 +19,45 @@ CONTINUITY_KEY = "continuity"
 """Batch key of the :class:`Continuity` that :meth:`Continuity.attach` computed on the host."""
 
 
-IntArray = npt.NDArray[np.int64]
-
-
 class Continuity:
     """Where each row of a batch begins and where the next batch would go on, on the host.
 
     Attributes:
         episodes: per row, the name of its episode; None where the batch names none.
         begins: per row, the timestamp of its first step.
-        goes_on: per row, the timestamp that a continuation begins with.
+        ends: per row, the timestamp of its last step.
     """
 
-    __slots__ = ("begins", "episodes", "goes_on")
+    __slots__ = ("begins", "ends", "episodes")
 
     def __init__(self, episodes: list[str] | None, timestamp: torch.Tensor) -> None:
-        steps = timestamp.numpy() if timestamp.device.type == "cpu" else timestamp.cpu().numpy()
+        steps = timestamp.numpy(force=True)
         self.episodes = None if episodes is None else list(episodes)
-        self.begins: IntArray = steps[:, 0]
-        self.goes_on: IntArray = steps[:, -1] + 1
+        # Plain integers: for some rows, comparing them is several times as fast as numpy's arithmetic.
+        self.begins: list[int] = steps[:, 0].tolist()
+        self.ends: list[int] = steps[:, -1].tolist()
 
     def continues(self, before: "Continuity | None") -> list[bool] | None:
         """Per row, whether it goes on where the batch before stopped; None if all do."""
         if before is None:
             return [False] * len(self.begins)
-        same_size = len(self.begins) == len(before.goes_on)
-        if same_size and self.episodes == before.episodes and (self.begins == before.goes_on).all():
+        stopped_at = [step - 1 for step in self.begins]
+        if stopped_at == before.ends and self.episodes == before.episodes:
             return None
-        now, then = self._rows(self.begins), before._rows(before.goes_on)
+        now, then = self._rows(stopped_at), before._rows(before.ends)
         return [row == stopped for row, stopped in zip_longest(now, then)][: len(self.begins)]
 
-    def _rows(self, steps: IntArray) -> Iterator[tuple[str | None, int]]:
-        return zip(self.episodes or repeat(None), steps.tolist(), strict=False)
+    def _rows(self, steps: list[int]) -> Iterator[tuple[str | None, int]]:
+        return zip(self.episodes or repeat(None), steps, strict=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"episodes": self.episodes, "goes_on": self.goes_on.tolist()}
+        return {"episodes": self.episodes, "ends": self.ends}
 
     @classmethod
     def restored(cls, saved: dict[str, Any]) -> "Continuity":
         """What :meth:`state_dict` gave, to be gone on from."""
-        stopped_at = torch.tensor(saved["goes_on"], dtype=torch.int64) - 1
-        return cls(saved["episodes"], stopped_at.unsqueeze(1))
+        return cls(saved["episodes"], torch.tensor(saved["ends"], dtype=torch.int64).unsqueeze(1))
 
     @classmethod
     def of(cls, batch: Batch) -> "Continuity | None":
@@ -150,7 +145,7 @@ class Memory:
         self._restored = None
         if self._before is None:
             return
-        initial = policy.initial_state(len(self._before.goes_on))
+        initial = policy.initial_state(len(self._before.ends))
         self._state = tree_map(lambda fresh: next(leaves).to(fresh.device), initial)
 
 

@@ -121,4 +121,4 @@ def test_continuity_is_read_before_the_transfer():
     batch["timestamp"] = None
     assert Continuity.of(batch) is attached
     assert attached.episodes[0] == "episode-0"
-    assert (attached.begins[0], attached.goes_on[0]) == (0, 4)
+    assert (attached.begins[0], attached.ends[0]) == (0, 3)
