@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mscore_plugin_minestudio.encoding import encode_chunk
-from mscore_plugin_minestudio.forms import FORMS
-from mscore_plugin_minestudio.layout import DatasetError, chunk_key
-from mscore_plugin_minestudio.modality import ModalityStore
-from mscore_plugin_minestudio.mp4 import read_track
-from mscore_plugin_minestudio.parts import Part
-from mscore_plugin_minestudio.payloads import dump_payload
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.video import ImageReader
+from mscore_plugin_minestudio.frames.encoding import encode_chunk
+from mscore_plugin_minestudio.frames.forms import FORMS
+from mscore_plugin_minestudio.frames.mp4 import read_track
+from mscore_plugin_minestudio.frames.reader import ImageReader
+from mscore_plugin_minestudio.storage.layout import DatasetError, chunk_key
+from mscore_plugin_minestudio.storage.modality import ModalityStore
+from mscore_plugin_minestudio.storage.parts import Part
+from mscore_plugin_minestudio.storage.payloads import dump_payload
+from mscore_plugin_minestudio.storage.store import open_catalog
 
 LONG = "Player3-dddddd-20220103-083000"
 """The golden episode of 384 frames."""
@@ -290,8 +290,8 @@ def test_a_damaged_frame_is_found_where_the_window_begins_behind_it(dataset, edi
 @given(st.data())
 def test_no_bytes_of_a_video_end_the_process(store, tmp_path_factory, data):
     """A changed video is refused, or decodes to something: that some changes are not noticed is in its nature."""
-    from mscore_plugin_minestudio.decoding import Decoders
-    from mscore_plugin_minestudio.mp4 import VideoError
+    from mscore_plugin_minestudio.frames.decoding import Decoders
+    from mscore_plugin_minestudio.frames.mp4 import VideoError
 
     raw = bytearray(store.read_chunk(LONG, 0))
     for _ in range(data.draw(st.integers(1, 20))):
