@@ -50,16 +50,21 @@ class ConversionState:
             raise MscoreError(f"{self._root}: another process is converting into it; wait, or stop it") from None
         except OSError as error:
             raise MscoreError(f"{self._root}: it cannot be written ({error}); choose another folder") from error
-        for draft in self._root.glob(f".*{DRAFT_SUFFIX}"):
-            shutil.rmtree(draft)
+        self._remove_drafts()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # An error in one part ends the processes that write the others.
+        self._remove_drafts()
         if not (self._folder / _PLAN_FILE).exists():
             shutil.rmtree(self._folder)
         self._lock.release()
+
+    def _remove_drafts(self) -> None:
+        for draft in self._root.glob(f".*{DRAFT_SUFFIX}"):
+            shutil.rmtree(draft)
 
     def result(self, plan: Sequence[str]) -> dict[str, Any] | None:
         """The finished conversion's account; None as long as it is not finished.
