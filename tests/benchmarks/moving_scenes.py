@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def datasets(folder: Path, episodes: int, frames: int) -> dict[str, Path]:
         shutil.rmtree(root, ignore_errors=True)
         numbers = np.array_split(np.arange(episodes), PARTS)
         jobs = [(root, f"part-{part + 1}", own.tolist(), frames) for part, own in enumerate(numbers)]
-        with multiprocessing.get_context("spawn").Pool() as pool:
-            pool.starmap(_write_part, jobs, chunksize=1)
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
+            list(processes.map(_write_part, *zip(*jobs, strict=True)))
         (root / "ready").touch()
     return {name: root / name for name in STORED}
 
