@@ -5,6 +5,7 @@ itself), or raw frames (ours, :mod:`mscore_plugin_minestudio.frames.raw_chunks`)
 """
 
 from collections.abc import Generator, Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import av
@@ -20,6 +21,9 @@ from mscore_plugin_minestudio.frames.mp4 import MAX_SIDE, MJPEG, VideoError, Vid
 
 # From PyAV 17 on, a conversion uses all cores unless told not to.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+MAX_IDLE = 64
+"""Codecs that are kept without work. Chunks of one writer share one; a dataset might have another for each."""
 
 
 class ChunkFrames(Protocol):
@@ -65,9 +69,8 @@ class Decoders:
     may be used by several threads at once.
     """
 
-    MAX_IDLE = 64
-
     def __init__(self) -> None:
+        self._lock = Lock()
         self._idle: list[_Decoder] = []
 
     def open(self, payload: bytes | memoryview) -> ChunkFrames:
@@ -88,21 +91,18 @@ class Decoders:
     def take(self, track: VideoTrack) -> "_Decoder":
         """A codec for this track, which nobody else uses."""
         key = (track.codec, track.extradata)
-        # One thread at a time can take a decoder out of the list; which one it gets does not matter.
-        for decoder in reversed(self._idle.copy()):
-            if decoder.key == key:
-                try:
-                    self._idle.remove(decoder)
-                except ValueError:
-                    continue  # another thread was faster
-                return decoder
+        with self._lock:
+            for place in reversed(range(len(self._idle))):
+                if self._idle[place].key == key:
+                    return self._idle.pop(place)
         return _Decoder(track)
 
     def give_back(self, decoder: "_Decoder") -> None:
         """Keep a codec for the next chunk."""
-        self._idle.append(decoder)
-        if len(self._idle) > self.MAX_IDLE:
-            del self._idle[0]
+        with self._lock:
+            self._idle.append(decoder)
+            if len(self._idle) > MAX_IDLE:
+                del self._idle[0]
 
 
 class _Decoder:
