@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mscore_plugin_minestudio.layout import CAMERA_KEY, FLAG_KEYS
-from mscore_plugin_minestudio.writing import DatasetWriter
+from mscore_plugin_minestudio.storage.layout import CAMERA_KEY, FLAG_KEYS
+from mscore_plugin_minestudio.writing.writer import DatasetWriter
 
 STORED = {"224": (224, 224), "360": (640, 360)}
 """Name of a dataset to the width and height of its stored frames; MineStudio's converter stores the first."""

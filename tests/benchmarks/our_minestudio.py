@@ -6,10 +6,10 @@ from pathlib import Path
 
 from benchmark_worker import milliseconds, one_core, play, serve
 from mscore_plugin_minestudio import MineDataModule
-from mscore_plugin_minestudio.decoding import Decoders
-from mscore_plugin_minestudio.mp4 import read_track
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.transcoding import transcode
+from mscore_plugin_minestudio.frames.decoding import Decoders
+from mscore_plugin_minestudio.frames.mp4 import read_track
+from mscore_plugin_minestudio.storage.store import open_catalog
+from mscore_plugin_minestudio.transcoding.transcoding import transcode
 
 
 def make_module(dataset, size, window, workers=0, continuous=False):
