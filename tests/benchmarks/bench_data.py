@@ -13,7 +13,6 @@ import os
 import shutil
 import statistics
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,27 +82,48 @@ def windows(frames: int, window: int) -> list[list[int]]:
     return [[episode * per_episode + number for episode in range(ROWS)] for number in range(count)]
 
 
-def measure_cpu(case: Case, frames: int, ask_peer: Callable, ask_us: Callable, paths: dict[str, Path]) -> None:
-    """One round of a row's CPU time."""
-    batches = windows(frames, case.window)
-    request = {"size": case.size, "window": case.window, "batches": batches}
-    peer = ask_peer("cpu", dataset=str(paths[case.dataset]), **request)
-    name = f"{case.dataset}-{case.form}" if case.form else case.dataset
-    ours = ask_us("cpu", dataset=str(paths[name]), **request)
-    case.note("peer", peer["milliseconds"])
-    case.note("ours", ours["milliseconds"])
-    case.note("floor", ask_us("floor", dataset=str(paths[case.dataset]), frames=min(frames, 512))["milliseconds"])
-    if not case.form and peer["images"] != ours["images"]:
-        raise SystemExit(f"{case.name}: the images differ from the peer's")
+class Round:
+    """One round of measurements; what several rows are compared with is measured once.
 
+    Args:
+        us: our process.
+        peer: the peer's.
+        paths: name to folder of the datasets.
+        frames: of each episode.
+    """
 
-def measure_wall(case: Case, workers: int, batches: int, ask_peer: Callable, ask_us: Callable, path: Path) -> None:
-    """One round of a row's frames a second."""
-    request = {"dataset": str(path), "size": case.size, "window": 128, "workers": workers, "batches": batches}
-    for name, ask in (("peer", ask_peer), ("ours", ask_us)):
-        answer = ask("wall", **request)
-        case.note(f"{name} {workers}", answer["frames_a_second"])
-        case.note(f"{name} cpu {workers}", answer["milliseconds"])
+    def __init__(self, us: Worker, peer: Worker, paths: dict[str, Path], frames: int) -> None:
+        self._us = us
+        self._peer = peer
+        self._paths = paths
+        self._frames = frames
+        self._peers: dict[tuple[str, int, int], dict] = {}
+        self._floors: dict[str, float] = {}
+
+    def cpu(self, case: Case) -> None:
+        """CPU time, ours, the peer's and the floor."""
+        request = {"size": case.size, "window": case.window, "batches": windows(self._frames, case.window)}
+        key = (case.dataset, case.size, case.window)
+        if key not in self._peers:
+            self._peers[key] = self._peer.ask("cpu", dataset=str(self._paths[case.dataset]), **request)
+        if case.dataset not in self._floors:
+            answer = self._us.ask("floor", dataset=str(self._paths[case.dataset]), frames=min(self._frames, 1024))
+            self._floors[case.dataset] = answer["milliseconds"]
+        name = f"{case.dataset}-{case.form}" if case.form else case.dataset
+        ours = self._us.ask("cpu", dataset=str(self._paths[name]), **request)
+        case.note("ours", ours["milliseconds"])
+        case.note("peer", self._peers[key]["milliseconds"])
+        case.note("floor", self._floors[case.dataset])
+        if not case.form and ours["images"] != self._peers[key]["images"]:
+            raise SystemExit(f"{case.name}: the images differ from the peer's")
+
+    def wall(self, case: Case, workers: int, batches: int) -> None:
+        """What the two loaders give, and the CPU time of all their processes."""
+        dataset = str(self._paths[case.dataset])
+        for name, worker in (("peer", self._peer), ("ours", self._us)):
+            answer = worker.ask("wall", dataset=dataset, size=case.size, window=128, workers=workers, batches=batches)
+            case.note(f"{name} {workers}", answer["frames_a_second"])
+            case.note(f"{name} cpu {workers}", answer["milliseconds"])
 
 
 def show(cases: list[Case]) -> None:
@@ -133,7 +153,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="8 episodes of 384 frames, one round")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    episodes, frames, rounds, batches = (8, 384, 1, 4) if options.quick else (20, 1200, options.rounds, 20)
+    episodes, frames, rounds, batches = (8, 384, 1, 4) if options.quick else (20, 1200, options.rounds, 30)
     cache = Path(os.environ.get("MSCORE_CACHE") or "~/.cache/mscore").expanduser() / "benchmarks"
     cache.mkdir(parents=True, exist_ok=True)
     python = environment(cache)
@@ -150,12 +170,13 @@ def main() -> None:
                 shutil.rmtree(to, ignore_errors=True)
                 size = us.ask("make", dataset=str(paths[dataset]), form=form, to=str(to))
                 print(f"disk, {dataset} as {form} of 128 / as it was: {size['after'] / size['before']:.2f}")
-        for _ in range(rounds):
+        for number in range(rounds):
+            turn = Round(us, peer, paths, stored_frames)
             for case in CASES:
-                measure_cpu(case, stored_frames, peer.ask, us.ask, paths)
+                turn.cpu(case)
                 if case.rate is not None:
-                    for workers in (2, 0):
-                        measure_wall(case, workers, batches, peer.ask, us.ask, paths[case.dataset])
+                    for workers in (2,) if number else (2, 0):
+                        turn.wall(case, workers, batches)
         show(CASES)
         print("\nimages of the untouched datasets are equal to the peer's, bit for bit")
         growth = us.ask("memory", dataset=str(paths["224"]), size=128, window=128)["megabytes"]

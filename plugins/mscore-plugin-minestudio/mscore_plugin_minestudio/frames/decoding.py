@@ -141,6 +141,8 @@ class _Decoder:
 
     def convert(self, frame: av.VideoFrame, out: NDArray[np.uint8]) -> None:
         """Write a frame as RGB in the size of ``out``."""
+        # Four bytes a pixel convert and resize faster, but swscale then gives the last columns of some widths
+        # other values, and with PyAV 13 writes beyond the frame.
         plane: Any = self._converter.reformat(frame, format="rgb24", **_ONE_THREAD).planes[0]
         shape = (plane.height, plane.width, 3)
         fit(np.ndarray(shape, np.uint8, plane, strides=(plane.line_size, 3, 1)), out)
