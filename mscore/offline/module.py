@@ -1,5 +1,6 @@
 """The Lightning module that trains a policy with objectives."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -378,6 +379,10 @@ class MineLightning(pl.LightningModule):
             for label, objective in self.callbacks.items()
             if hasattr(objective, "state_dict") and not isinstance(objective, nn.Module)
         ]
+
+
+# Lightning asks for the parameters of the training step at every step; inspect finds them here at once.
+MineLightning.training_step.__signature__ = inspect.signature(MineLightning.training_step)  # type: ignore[attr-defined]
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -11,6 +11,23 @@ from torch.optim.lr_scheduler import LRScheduler
 Parameters = Iterable[torch.nn.Parameter]
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, with a ``zero_grad`` that only forgets the gradients.
+
+    torch's own also sets up what zeroing them in place would need and opens a profiler's context, at a fifth
+    of the cost of a small network's whole update.
+    """
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or zero them in place."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
 def adamw(
     params: Parameters,
     learning_rate: Annotated[float, Ge(0)] = 1e-5,
@@ -31,7 +48,7 @@ def adamw(
             much on a CPU. mscore turns it off where gradient scaling and clipping meet, which the fused
             kernel cannot do.
     """
-    return torch.optim.AdamW(params, lr=learning_rate, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
+    return AdamW(params, lr=learning_rate, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
 
 
 class LinearWarmup(LRScheduler):

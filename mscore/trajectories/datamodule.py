@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from mscore.errors import MscoreError
 from mscore.trajectories.loading import WorkerDataset, received
@@ -28,9 +28,8 @@ class ResumableDataModule(pl.LightningDataModule):
     A subclass builds its datasets (:class:`~mscore.trajectories.WindowDataset`) in ``setup`` and returns
     :meth:`training_loader` and :meth:`validation_loader` of them. An :class:`mscore.MscoreError` that a
     dataset raises in a worker process is raised in the training process as it was. Random augmentation
-    stays exact if it is seeded by what it augments, not by the worker's generator. With several processes
-    the Trainer must be told ``use_distributed_sampler=False`` (``mscore run`` does so): the sampler splits
-    the episodes itself.
+    stays exact if it is seeded by what it augments, not by the worker's generator. The loaders split the
+    windows over the processes themselves, whatever the Trainer's ``use_distributed_sampler`` says.
     """
 
     def __init__(self) -> None:
@@ -184,6 +183,9 @@ class _PositionedLoader(DataLoader[dict[str, Any]]):
             generator=torch.Generator().manual_seed(seed),
             **{"persistent_workers": num_workers > 0, **options},
         )
+        # Lightning would put a sampler of its own into the batch sampler of a run with several processes,
+        # unless it finds one for such runs here. torch looks at the batch sampler only.
+        self.__dict__["sampler"] = _SplitAlready()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         assert isinstance(self.batch_sampler, BatchSchedule)
@@ -195,6 +197,13 @@ class _PositionedLoader(DataLoader[dict[str, Any]]):
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
+class _SplitAlready(DistributedSampler[Any]):
+    """Says that every process has its share of the windows."""
+
+    def __init__(self) -> None:
         pass
 
 

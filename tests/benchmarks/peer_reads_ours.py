@@ -61,12 +61,12 @@ def read_as_peer(dataset, out):
 
 def read_as_ours(dataset):
     """The same by our readers."""
-    from mscore_plugin_minestudio.actions import ActionReader, to_agent_action
-    from mscore_plugin_minestudio.event_store import EventStore
-    from mscore_plugin_minestudio.events import short_name
-    from mscore_plugin_minestudio.meta_info import MetaInfoReader, columns
-    from mscore_plugin_minestudio.store import open_catalog
-    from mscore_plugin_minestudio.video import ImageReader
+    from mscore_plugin_minestudio.frames.reader import ImageReader
+    from mscore_plugin_minestudio.modalities.actions import ActionReader, to_agent_action
+    from mscore_plugin_minestudio.modalities.events import short_name
+    from mscore_plugin_minestudio.modalities.meta_info import MetaInfoReader, columns
+    from mscore_plugin_minestudio.storage.event_store import EventStore
+    from mscore_plugin_minestudio.storage.store import open_catalog
 
     catalog = open_catalog([dataset], ["image", "action", "meta_info"])
     images = ImageReader(catalog.stores["image"], SIZE, SIZE)

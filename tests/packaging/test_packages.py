@@ -174,7 +174,7 @@ def test_entry_points_are_in_one_group():
 RANKS = ["heads", "contracts", "evaluation", "offline", "runs", "cli"]
 """The rooms in the order in which they may use each other: a room imports those before it."""
 
-BESIDE = {"trajectories": "offline", "testing": "runs"}
+BESIDE = {"template": "heads", "testing": "runs", "trajectories": "offline"}
 """Rooms beside the line, and the last room on it that they may use."""
 
 EVERYWHERE = {
@@ -226,7 +226,7 @@ def lazily_named(tree):
 
 def allowed(room):
     last = BESIDE.get(room, room)
-    more = {"testing"} if room == "cli" else set()
+    more = {"template", "testing"} if room == "cli" else set()
     return {*RANKS[: RANKS.index(last) + 1], room} | more | EVERYWHERE
 
 

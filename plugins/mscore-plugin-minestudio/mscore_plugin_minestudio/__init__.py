@@ -7,10 +7,10 @@ from mscore import hookimpl
 
 if TYPE_CHECKING:
     from mscore_plugin_minestudio.datamodule import MineDataModule as MineDataModule
-    from mscore_plugin_minestudio.writing import DatasetWriter as DatasetWriter
+    from mscore_plugin_minestudio.writing.writer import DatasetWriter as DatasetWriter
 
 _LAZY = {
-    "DatasetWriter": "mscore_plugin_minestudio.writing",
+    "DatasetWriter": "mscore_plugin_minestudio.writing.writer",
     "MineDataModule": "mscore_plugin_minestudio.datamodule",
 }
 

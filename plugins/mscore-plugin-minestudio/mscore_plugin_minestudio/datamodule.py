@@ -12,15 +12,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from mscore import MscoreError, ResumableDataModule, minecraft_action_space
-from mscore_plugin_minestudio.batches import UNREADABLE_KEY, BatchReader, WindowFormat
-from mscore_plugin_minestudio.dataset import EventDataset, RawDataset, split_episodes
-from mscore_plugin_minestudio.event_store import EventStore
-from mscore_plugin_minestudio.events import Event, select_events
-from mscore_plugin_minestudio.layout import EVENT_FOLDER, DatasetError
+from mscore_plugin_minestudio.modalities.events import Event, select_events
 from mscore_plugin_minestudio.parameters import check_data_params, flatten
-from mscore_plugin_minestudio.store import Catalog, Episode, open_catalog
-from mscore_plugin_minestudio.stored_spaces import read_spaces
-from mscore_plugin_minestudio.unreadable import UnreadableWindows
+from mscore_plugin_minestudio.storage.event_store import EventStore
+from mscore_plugin_minestudio.storage.layout import EVENT_FOLDER, DatasetError
+from mscore_plugin_minestudio.storage.store import Catalog, Episode, open_catalog
+from mscore_plugin_minestudio.storage.stored_spaces import read_spaces
+from mscore_plugin_minestudio.windows.batches import UNREADABLE_KEY, BatchReader, WindowFormat
+from mscore_plugin_minestudio.windows.dataset import EventDataset, RawDataset, split_episodes
+from mscore_plugin_minestudio.windows.unreadable import UnreadableWindows
 
 MineDataset = RawDataset | EventDataset
 

@@ -90,11 +90,12 @@ def check_data_params(given: Mapping[str, Any]) -> DataParams:
     if isinstance(folders, list | tuple):
         values["dataset_dirs"] = tuple(str(folder) for folder in folders)
     try:
-        params = DataParams(**dict(_model()(**values)))
+        params = DataParams(**dict(_model().model_validate(values)))
     except ValidationError as error:
         raise MscoreError("\n".join(_said(problem) for problem in error.errors())) from error
-    for problem in _contradictions(params):
-        raise MscoreError(problem)
+    problems = _contradictions(params)
+    if problems:
+        raise MscoreError("\n".join(problems))
     return params
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import lmdb
 import pytest
-from mscore_plugin_minestudio.layout import chunk_key
-from mscore_plugin_minestudio.store import open_catalog
+from mscore_plugin_minestudio.storage.layout import chunk_key
+from mscore_plugin_minestudio.storage.store import open_catalog
 
 GOLDEN = Path(__file__).parent / "golden" / "minestudio"
 

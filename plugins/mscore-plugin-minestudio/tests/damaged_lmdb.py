@@ -10,8 +10,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mscore_plugin_minestudio.layout import DatasetError
-from mscore_plugin_minestudio.lmdb_reader import LmdbReader
+from mscore_plugin_minestudio.storage.layout import DatasetError
+from mscore_plugin_minestudio.storage.lmdb_reader import LmdbReader
 
 PAGE = 4096
 READ, REFUSED, FAILED = 0, 1, 2

@@ -53,7 +53,7 @@ def main():
         prefetch_factor=4,
         split_ratio=0.95,
         shuffle_episodes=True,
-        episode_continuous_batch=True,
+        episode_continuous_batch=given["continuous"],
     )
     policy = RecurrentPolicy(
         hiddim=16, channels=4, observation_space=mine_data.observation_space, action_space=mine_data.action_space
@@ -72,7 +72,7 @@ def main():
         accelerator="cpu",
         devices=given["devices"],
         max_epochs=given["epochs"],
-        use_distributed_sampler=False,
+        use_distributed_sampler=not given["continuous"],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

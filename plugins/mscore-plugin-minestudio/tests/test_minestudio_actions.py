@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from mscore_plugin_minestudio.actions import ActionReader, to_agent_action, to_env_action
-from mscore_plugin_minestudio.layout import ACTION_KEYS, CAMERA_KEY, FLAG_KEYS, DatasetError
-from mscore_plugin_minestudio.meta_info import MetaInfoReader, columns
-from mscore_plugin_minestudio.payloads import dump_payload, load_payload
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.vpt_actions import INVENTORY_BUTTONS, NULL_BUTTONS, NULL_CAMERA
+from mscore_plugin_minestudio.modalities.actions import ActionReader, to_agent_action, to_env_action
+from mscore_plugin_minestudio.modalities.meta_info import MetaInfoReader, columns
+from mscore_plugin_minestudio.modalities.vpt_actions import INVENTORY_BUTTONS, NULL_BUTTONS, NULL_CAMERA
+from mscore_plugin_minestudio.storage.layout import ACTION_KEYS, CAMERA_KEY, FLAG_KEYS, DatasetError
+from mscore_plugin_minestudio.storage.payloads import dump_payload, load_payload
+from mscore_plugin_minestudio.storage.store import open_catalog
 
 import mscore
 from mscore import MscoreError, minecraft_action_space

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mscore_plugin_minestudio.commands.convert import convert
-from mscore_plugin_minestudio.layout import DatasetError
-from mscore_plugin_minestudio.payloads import load_payload
-from mscore_plugin_minestudio.recorded_actions import read_rows
-from mscore_plugin_minestudio.store import open_catalog
+from mscore_plugin_minestudio.conversion.recorded_actions import read_rows
+from mscore_plugin_minestudio.storage.layout import DatasetError
+from mscore_plugin_minestudio.storage.payloads import load_payload
+from mscore_plugin_minestudio.storage.store import open_catalog
 
 from mscore import MscoreError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from mscore_plugin_minestudio import MineDataModule
-from mscore_plugin_minestudio.payloads import dump_payload, load_payload
+from mscore_plugin_minestudio.storage.payloads import dump_payload, load_payload
 from omegaconf import OmegaConf
 
 from mscore import EpisodeBatchSampler, MscoreError, is_minecraft

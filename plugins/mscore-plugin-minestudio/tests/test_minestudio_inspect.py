@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from mscore_plugin_minestudio import inspection
 from mscore_plugin_minestudio.commands.inspect import inspect as command
-from mscore_plugin_minestudio.inspection import inspect
-from mscore_plugin_minestudio.layout import FLAG_KEYS, DatasetError, event_key
-from mscore_plugin_minestudio.payloads import dump_payload
+from mscore_plugin_minestudio.inspection import inspection
+from mscore_plugin_minestudio.inspection.inspection import inspect
+from mscore_plugin_minestudio.storage.layout import FLAG_KEYS, DatasetError, event_key
+from mscore_plugin_minestudio.storage.payloads import dump_payload
 
 B = "Player1-bbbbbb-20220101-101500"
 
@@ -89,7 +89,7 @@ def test_the_program_runs_it_without_torch(golden):
     result = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=True)
     assert "6 episodes, 960 frames" in result.stdout
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
-    assert "mscore_plugin_minestudio.inspection" in imported
+    assert "mscore_plugin_minestudio.inspection.inspection" in imported
     assert "torch" not in imported
 
 
@@ -184,7 +184,7 @@ def test_everything_that_is_wrong_is_said(dataset, edit, tmp_path):
 
 
 def golden_chunk(part):
-    from mscore_plugin_minestudio.lmdb_reader import LmdbReader
+    from mscore_plugin_minestudio.storage.lmdb_reader import LmdbReader
 
     return LmdbReader(part).get(b"(0, 32)")
 

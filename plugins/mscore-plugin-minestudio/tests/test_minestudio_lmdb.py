@@ -14,10 +14,10 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from mscore_plugin_minestudio import lmdb_reader
-from mscore_plugin_minestudio.layout import DatasetError
-from mscore_plugin_minestudio.lmdb_pages import check_pages
-from mscore_plugin_minestudio.lmdb_reader import LmdbReader
+from mscore_plugin_minestudio.storage import lmdb_reader
+from mscore_plugin_minestudio.storage.layout import DatasetError
+from mscore_plugin_minestudio.storage.lmdb_pages import check_pages
+from mscore_plugin_minestudio.storage.lmdb_reader import LmdbReader
 
 SCRIPT = Path(__file__).parent / "damaged_lmdb.py"
 KEY = b"(0, 0)"

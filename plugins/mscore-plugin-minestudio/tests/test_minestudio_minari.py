@@ -16,10 +16,10 @@ from gymnasium import spaces
 from minigrid.wrappers import RGBImgPartialObsWrapper
 from mscore_plugin_minestudio import MineDataModule
 from mscore_plugin_minestudio.commands.convert import convert
-from mscore_plugin_minestudio.payloads import load_payload
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.stored_spaces import flatten_action, padding_action, read_spaces, unflatten_action
-from mscore_plugin_minestudio.transcoding import transcode
+from mscore_plugin_minestudio.storage.payloads import load_payload
+from mscore_plugin_minestudio.storage.store import open_catalog
+from mscore_plugin_minestudio.storage.stored_spaces import flatten_action, padding_action, read_spaces, unflatten_action
+from mscore_plugin_minestudio.transcoding.transcoding import transcode
 
 from mscore import MscoreError
 from mscore.testing import TinyObjective, TinyPolicy

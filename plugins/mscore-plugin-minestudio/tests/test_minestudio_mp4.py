@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mscore_plugin_minestudio.forms import encode_jpeg, encode_video
-from mscore_plugin_minestudio.mp4 import H264, MJPEG, VideoError, read_track
+from mscore_plugin_minestudio.frames.forms import encode_jpeg, encode_video
+from mscore_plugin_minestudio.frames.mp4 import H264, MJPEG, VideoError, read_track
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (32, 48, 64, 3), dtype=np.uint8)
 

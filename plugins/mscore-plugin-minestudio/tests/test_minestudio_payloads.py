@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
-from mscore_plugin_minestudio.layout import ACTION_KEYS
-from mscore_plugin_minestudio.lmdb_reader import LmdbReader
-from mscore_plugin_minestudio.payloads import ArrayPayloads, PayloadError, dump_payload, load_payload
+from mscore_plugin_minestudio.storage.layout import ACTION_KEYS
+from mscore_plugin_minestudio.storage.lmdb_reader import LmdbReader
+from mscore_plugin_minestudio.storage.payloads import ArrayPayloads, PayloadError, dump_payload, load_payload
 
 from mscore import MscoreError
 

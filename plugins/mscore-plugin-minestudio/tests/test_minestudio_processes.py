@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
 def fit(directory, folders, *, devices=1, resume=None, **given):
     """What was seen at every step: rows of all ranks, side by side."""
     directory.mkdir()
-    small = {"size": 32, "win_len": 16, "batch_size": 2, "num_workers": 0, "epochs": 2}
+    small = {"size": 32, "win_len": 16, "batch_size": 2, "num_workers": 0, "epochs": 2, "continuous": True}
     arguments = {
         **small, **given, "directory": str(directory), "dataset_dirs": folders, "devices": devices, "resume": resume
     }  # fmt: skip
@@ -50,6 +50,12 @@ def test_two_ranks_share_the_rows_of_one_process_and_resume(tmp_path, folders):
     (saved,) = (tmp_path / "two").glob("step=4.ckpt")
     resumed = fit(tmp_path / "resumed", folders, devices=2, num_workers=1, resume=str(saved))
     assert resumed == together[4:]
+
+
+@pytest.mark.slow
+def test_two_ranks_share_windows_that_stand_alone(tmp_path, folders):
+    together = fit(tmp_path / "two", folders, devices=2, continuous=False, epochs=1)
+    assert together == fit(tmp_path / "one", folders, batch_size=4, continuous=False, epochs=1)
 
 
 @pytest.mark.slow

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from mscore_plugin_minestudio.layout import ACTION_KEYS, DatasetError
-from mscore_plugin_minestudio.recorded_actions import read_rows
-from mscore_plugin_minestudio.recorded_video import check_video, read_frames
-from mscore_plugin_minestudio.recordings import find_episodes
+from mscore_plugin_minestudio.conversion.recorded_actions import read_rows
+from mscore_plugin_minestudio.conversion.recorded_video import check_video, read_frames
+from mscore_plugin_minestudio.conversion.recordings import find_episodes
+from mscore_plugin_minestudio.storage.layout import ACTION_KEYS, DatasetError
 
 from mscore import MscoreError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mscore_plugin_minestudio.segmentation import SegmentationReader, decode_mask
-from mscore_plugin_minestudio.store import open_catalog
+from mscore_plugin_minestudio.modalities.segmentation import SegmentationReader, decode_mask
+from mscore_plugin_minestudio.storage.store import open_catalog
 
 GOLDEN = Path(__file__).parent / "golden" / "minestudio"
 

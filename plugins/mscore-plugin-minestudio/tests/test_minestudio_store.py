@@ -7,10 +7,10 @@ import shutil
 import lmdb
 import numpy as np
 import pytest
-from mscore_plugin_minestudio.event_store import EventInfo, EventItem
-from mscore_plugin_minestudio.layout import DatasetError, chunk_key, event_key
-from mscore_plugin_minestudio.payloads import dump_payload
-from mscore_plugin_minestudio.store import EventStore, open_catalog
+from mscore_plugin_minestudio.storage.event_store import EventInfo, EventItem
+from mscore_plugin_minestudio.storage.layout import DatasetError, chunk_key, event_key
+from mscore_plugin_minestudio.storage.payloads import dump_payload
+from mscore_plugin_minestudio.storage.store import EventStore, open_catalog
 
 from mscore import MscoreError
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
-from mscore_plugin_minestudio import transcoding
 from mscore_plugin_minestudio.commands.transcode import transcode as command
-from mscore_plugin_minestudio.forms import FORMS
-from mscore_plugin_minestudio.layout import DatasetError, chunk_key
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.transcoding import transcode
-from mscore_plugin_minestudio.transcoding_note import LOCK_FILE
-from mscore_plugin_minestudio.video import ImageReader
-from mscore_plugin_minestudio.writing import DatasetWriter
+from mscore_plugin_minestudio.frames.forms import FORMS
+from mscore_plugin_minestudio.frames.reader import ImageReader
+from mscore_plugin_minestudio.storage.layout import DatasetError, chunk_key
+from mscore_plugin_minestudio.storage.store import open_catalog
+from mscore_plugin_minestudio.transcoding import transcoding
+from mscore_plugin_minestudio.transcoding.note import LOCK_FILE
+from mscore_plugin_minestudio.transcoding.transcoding import transcode
+from mscore_plugin_minestudio.writing.writer import DatasetWriter
 
 from mscore import MscoreError
 

@@ -1,25 +1,30 @@
 """Frames are those of MineStudio's reader, whatever window they are read in, and damage is found."""
 
 import hashlib
+import io
 import json
 import multiprocessing
 import pickle
 import resource
+import threading
 from collections import Counter
 
+import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mscore_plugin_minestudio.encoding import encode_chunk
-from mscore_plugin_minestudio.forms import FORMS
-from mscore_plugin_minestudio.layout import DatasetError, chunk_key
-from mscore_plugin_minestudio.modality import ModalityStore
-from mscore_plugin_minestudio.mp4 import read_track
-from mscore_plugin_minestudio.parts import Part
-from mscore_plugin_minestudio.payloads import dump_payload
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.video import ImageReader
+from mscore_plugin_minestudio.frames.encoding import encode_chunk
+from mscore_plugin_minestudio.frames.forms import FORMS
+from mscore_plugin_minestudio.frames.mp4 import read_track
+from mscore_plugin_minestudio.frames.reader import ImageReader
+from mscore_plugin_minestudio.storage.layout import DatasetError, chunk_key
+from mscore_plugin_minestudio.storage.modality import ModalityStore
+from mscore_plugin_minestudio.storage.parts import Part
+from mscore_plugin_minestudio.storage.payloads import dump_payload
+from mscore_plugin_minestudio.storage.store import open_catalog
+from torch.utils.data import DataLoader, Dataset
 
 LONG = "Player3-dddddd-20220103-083000"
 """The golden episode of 384 frames."""
@@ -145,6 +150,32 @@ def test_a_reader_may_be_sent_to_other_processes(store, frames, method):
     assert (read(reader, np.arange(40, 70)) == frames[40:70]).all()
 
 
+class ThreadCounts(Dataset):
+    """Reads in a loader's worker, and tells with how many threads."""
+
+    def __init__(self, reader):
+        self.reader = reader
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        frames = read(self.reader, np.arange(32))
+        return threading.active_count(), cv2.getNumThreads(), self.reader._process.executor is None, sha16(frames)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_loaders_worker_decodes_in_one_thread(store, frames, method):
+    before = cv2.getNumThreads()
+    reader = ImageReader(store, 128, 128)
+    read(reader, np.arange(64))
+    loader = DataLoader(ThreadCounts(reader), batch_size=None, num_workers=1, multiprocessing_context=method)
+    for threads, of_opencv, alone, digest in loader:
+        assert (of_opencv, alone, digest) == (1, True, sha16(frames[:32]))
+        assert threads <= 2  # one feeds the loader's queue
+    assert cv2.getNumThreads() == before
+
+
 def test_a_copy_takes_nothing_open_along(store):
     reader = ImageReader(store, 128, 128)
     read(reader, np.arange(40))
@@ -202,9 +233,21 @@ def test_every_form_is_read(tmp_path, edit, pictures, form, error):
     assert np.abs(smaller - pictures[numbers][:, ::2, ::2]).mean() < 10
 
 
-def test_raw_frames_are_resized_like_any(tmp_path, edit, pictures):
-    import cv2
+@pytest.mark.parametrize("stored", [(640, 360), (322, 182), (90, 50), (84, 84)])
+def test_any_size_is_converted_as_minestudio_does(tmp_path, edit, stored):
+    """Its reader takes each frame as an RGB array, and resizes those that have another size."""
+    frames = np.random.default_rng(0).integers(0, 256, (32, stored[1], stored[0], 3), dtype=np.uint8)
+    payload = encode_chunk(frames, stored)
+    store = make_store(tmp_path / "part", edit, [payload])
+    with av.open(io.BytesIO(payload)) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert (read(ImageReader(store, *stored), np.arange(32), "e") == decoded).all()
+    for size in ((128, 128), (224, 224), (100, 60), (700, 400)):
+        expected = [cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in decoded]
+        assert (read(ImageReader(store, *size), np.arange(32), "e") == expected).all()
 
+
+def test_raw_frames_are_resized_like_any(tmp_path, edit, pictures):
     store = make_store(tmp_path / "part", edit, [FORMS["raw"].encode(pictures[:32])])
     expected = [cv2.resize(picture, (50, 40), interpolation=cv2.INTER_LINEAR) for picture in pictures[:32]]
     assert (read(ImageReader(store, 50, 40), np.arange(32), "e") == expected).all()
@@ -290,8 +333,8 @@ def test_a_damaged_frame_is_found_where_the_window_begins_behind_it(dataset, edi
 @given(st.data())
 def test_no_bytes_of_a_video_end_the_process(store, tmp_path_factory, data):
     """A changed video is refused, or decodes to something: that some changes are not noticed is in its nature."""
-    from mscore_plugin_minestudio.decoding import Decoders
-    from mscore_plugin_minestudio.mp4 import VideoError
+    from mscore_plugin_minestudio.frames.decoding import Decoders
+    from mscore_plugin_minestudio.frames.mp4 import VideoError
 
     raw = bytearray(store.read_chunk(LONG, 0))
     for _ in range(data.draw(st.integers(1, 20))):

@@ -7,15 +7,15 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from mscore_plugin_minestudio import drawing
-from mscore_plugin_minestudio.actions import ActionReader
 from mscore_plugin_minestudio.commands.view import view
-from mscore_plugin_minestudio.layout import ACTION_KEYS, DatasetError
-from mscore_plugin_minestudio.meta_info import MetaInfoReader
-from mscore_plugin_minestudio.segmentation import SegmentationReader
-from mscore_plugin_minestudio.store import open_catalog
-from mscore_plugin_minestudio.video import ImageReader
-from mscore_plugin_minestudio.writing import DatasetWriter
+from mscore_plugin_minestudio.frames.reader import ImageReader
+from mscore_plugin_minestudio.modalities.actions import ActionReader
+from mscore_plugin_minestudio.modalities.meta_info import MetaInfoReader
+from mscore_plugin_minestudio.modalities.segmentation import SegmentationReader
+from mscore_plugin_minestudio.storage.layout import ACTION_KEYS, DatasetError
+from mscore_plugin_minestudio.storage.store import open_catalog
+from mscore_plugin_minestudio.viewing import drawing
+from mscore_plugin_minestudio.writing.writer import DatasetWriter
 
 from mscore import MscoreError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mscore_plugin_minestudio import MineDataModule, columns
+from mscore_plugin_minestudio import MineDataModule
+from mscore_plugin_minestudio.windows import columns
 
 GOLDEN = Path(__file__).parent / "golden" / "minestudio"
 WINDOWS = json.loads(gzip.decompress((GOLDEN / "out" / "windows.json.gz").read_bytes()))

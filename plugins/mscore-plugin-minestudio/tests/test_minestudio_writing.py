@@ -13,12 +13,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from mscore_plugin_minestudio.encoding import encode_chunk
-from mscore_plugin_minestudio.event_writing import write_events
-from mscore_plugin_minestudio.layout import ACTION_KEYS, DatasetError
-from mscore_plugin_minestudio.lmdb_reader import LmdbReader
-from mscore_plugin_minestudio.payloads import load_payload
-from mscore_plugin_minestudio.writing import DatasetWriter
+from mscore_plugin_minestudio.frames.encoding import encode_chunk
+from mscore_plugin_minestudio.storage.layout import ACTION_KEYS, DatasetError
+from mscore_plugin_minestudio.storage.lmdb_reader import LmdbReader
+from mscore_plugin_minestudio.storage.payloads import load_payload
+from mscore_plugin_minestudio.writing.events import write_events
+from mscore_plugin_minestudio.writing.writer import DatasetWriter
 
 from mscore import MscoreError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mscore_plugin_minestudio.conversion import OnError, Report, Source
+    from mscore_plugin_minestudio.conversion.conversion import OnError, Report, Source
 
 
 @click.command(short_help="Convert recordings or a Minari dataset.")
@@ -49,8 +49,8 @@ def convert(
     A conversion that was stopped, or killed, goes on when the same command is given again. What is left out is
     listed at the end, and in conversion.json of the dataset.
     """
-    from mscore_plugin_minestudio.conversion import Storage
-    from mscore_plugin_minestudio.conversion import convert as run
+    from mscore_plugin_minestudio.conversion.conversion import Storage
+    from mscore_plugin_minestudio.conversion.conversion import convert as run
     from mscore_plugin_minestudio.jobs import cores
 
     episodes = _source(source, kind or _kind(source), keep_noops)
@@ -69,10 +69,10 @@ def _source(source: str, kind: str, keep_noops: bool) -> "Source":
     if kind == "minari":
         if keep_noops:
             raise click.UsageError("--keep-noops is for recordings; of a Minari dataset every step is kept")
-        from mscore_plugin_minestudio.minari_conversion import MinariEpisodes
+        from mscore_plugin_minestudio.conversion.minari import MinariEpisodes
 
         return MinariEpisodes(source)
-    from mscore_plugin_minestudio.vpt_conversion import VptRecordings
+    from mscore_plugin_minestudio.conversion.vpt import VptRecordings
 
     return VptRecordings(Path(source), keep_noops)
 

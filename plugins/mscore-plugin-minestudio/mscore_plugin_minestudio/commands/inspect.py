@@ -16,12 +16,12 @@ def inspect(directory: Path, every_chunk: bool, as_json: bool) -> None:
     Chunks of every modality are read, videos decoded: all of a small dataset, some hundreds of a large one,
     spread evenly.
     """
-    from mscore_plugin_minestudio.inspection import inspect as look
+    from mscore_plugin_minestudio.inspection.inspection import inspect as look
 
     inspection = look(directory.expanduser(), every_chunk)
     if as_json:
         click.echo(json.dumps(inspection.as_json(), indent=2, allow_nan=False))
     else:
-        from mscore_plugin_minestudio.inspection_tables import print_inspection
+        from mscore_plugin_minestudio.inspection.tables import print_inspection
 
         print_inspection(inspection)

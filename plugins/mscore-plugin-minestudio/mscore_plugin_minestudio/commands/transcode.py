@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mscore_plugin_minestudio.modality import OnError
-    from mscore_plugin_minestudio.transcoding import Report
+    from mscore_plugin_minestudio.storage.modality import OnError
+    from mscore_plugin_minestudio.transcoding.transcoding import Report
 
 
 @click.command(short_help="Store a dataset's images at another size, to read faster.")
@@ -48,7 +48,7 @@ def transcode(directory: Path, size: str, to: Path, form: str, workers: int | No
     Everything but the images is copied. A transcoding that was stopped, or killed, goes on when the same command
     is given again. What is left out is listed at the end, and in transcoding.json of the dataset.
     """
-    from mscore_plugin_minestudio.transcoding import transcode as run
+    from mscore_plugin_minestudio.transcoding.transcoding import transcode as run
 
     report = run(directory, to, _size(size), form, workers=workers or len(os.sched_getaffinity(0)), on_error=on_error)
     _print(report, to, size, form)

@@ -18,7 +18,7 @@ def view(directory: Path, episode: str, out: Path, start: int, frames: int | Non
     """
     if out.suffix != ".mp4":
         raise click.BadParameter(f"{str(out)!r}; expected a file that ends in .mp4", param_hint="--out")
-    from mscore_plugin_minestudio.viewing import view as write_film
+    from mscore_plugin_minestudio.viewing.viewing import view as write_film
 
     film = write_film(directory, episode, out, start=start, frames=frames)
     click.echo(f"{film.frames} frames in {out}, with {', '.join(film.drawn) or 'nothing'} drawn on")
