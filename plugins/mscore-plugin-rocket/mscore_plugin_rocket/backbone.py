@@ -5,7 +5,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from mscore import MscoreError
@@ -56,7 +56,10 @@ def create_backbone(name: str, *, pretrained: bool = True, in_chans: int = 3) ->
             f"the pretrained weights of the backbone {name!r} cannot be had ({_first_line(error)}). Where there is no "
             "network, put them into Hugging Face's cache beforehand; or begin at random with `pretrained: false`"
         ) from error
-    return network  # type: ignore[no-any-return]
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _refuse_unknown(name: str, plain: str) -> None:
@@ -90,7 +93,7 @@ class PixelNormalization(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        config: dict[str, Any] = resolve_model_data_config(backbone)
+        config: dict[str, Any] = resolve_model_data_config(backbone)  # type: ignore[no-untyped-call]
         numbers = 255 * torch.tensor([config["mean"], config["std"]], dtype=torch.float32)
         # As integers they stay float32 when a module is cast: bfloat16 cannot hold pixels' means.
         self.register_buffer("statistics", numbers.view(torch.int32), persistent=False)
@@ -107,7 +110,7 @@ class PixelNormalization(nn.Module):
             (N, 3 + len(more), H, W), channels last in memory, which convolutions are fastest with.
         """
         mean, std = self.statistics.view(torch.float32)
-        normalized = (pictures.float() - mean) / std
+        normalized: torch.Tensor = (pictures.float() - mean) / std
         if more:
             normalized = torch.cat([normalized, *(channel.unsqueeze(-1).float() for channel in more)], dim=-1)
         return normalized.to(dtype).permute(0, 3, 1, 2)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 import gymnasium
 import torch
 import torch.nn.functional as F
+from mscore_plugin_vpt import PretrainedPolicy
 from torch import nn
 
 from mscore import MscoreError
 from mscore_plugin_rocket.backbone import PixelNormalization, create_backbone, plain_name
 from mscore_plugin_rocket.feature_cache import FeatureCache
-from mscore_plugin_vpt import PretrainedPolicy
 
 
 class BackbonePolicy(PretrainedPolicy):
@@ -71,7 +71,8 @@ class BackbonePolicy(PretrainedPolicy):
         self.backbone = create_backbone(backbone, pretrained=pretrained, in_chans=in_chans)
         self.backbone.requires_grad_(not freeze_backbone)
         self.normalization = PixelNormalization(self.backbone)
-        self.updim = nn.Conv2d(self.backbone.feature_info[-1]["num_chs"], hiddim, kernel_size=1, bias=token_bias)
+        info: Any = self.backbone.feature_info
+        self.updim = nn.Conv2d(info[-1]["num_chs"], hiddim, kernel_size=1, bias=token_bias)
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -79,6 +80,10 @@ class BackbonePolicy(PretrainedPolicy):
         super().train(mode)
         if self.freeze_backbone:
             self.backbone.eval()
+        for module in self.backbone.modules():
+            if isinstance(module, nn.SiLU):
+                # Its gradient needs its input: in place it would copy that first.
+                module.inplace = not self.backbone.training
         return self
 
     def tokens(self, input: Mapping[str, Any], *more: torch.Tensor) -> torch.Tensor:
@@ -118,7 +123,6 @@ class BackbonePolicy(PretrainedPolicy):
 
     def _features(self, frames: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
         """The backbone's deepest feature map, (B, T, h * w, C)."""
-        batch, length = frames[0].shape[:2]
         flat = [frame.flatten(0, 1) for frame in frames]
         x = self.normalization(*flat, dtype=self.updim.weight.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
@@ -127,7 +131,8 @@ class BackbonePolicy(PretrainedPolicy):
             except (AssertionError, RuntimeError) as error:
                 self._refuse_size(x, error)
                 raise
-        return features.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (batch, length))  # type: ignore[no-any-return]
+        _, channels, height, width = features.shape
+        return features.permute(0, 2, 3, 1).reshape(*frames[0].shape[:2], height * width, channels)  # type: ignore[no-any-return]
 
     def _refuse_size(self, x: torch.Tensor, error: Exception) -> None:
         """Say it where the reason is the frames' size, which some networks are made for."""

@@ -8,12 +8,12 @@ import gymnasium
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
+from mscore_plugin_vpt import FanInInitReLULayer, ResidualRecurrentBlocks, described_space
 from torch import nn
 
 from mscore import MscoreError, minecraft_action_space
 from mscore_plugin_rocket.backbone_policy import BackbonePolicy
 from mscore_plugin_rocket.tokens import TokenTransformer
-from mscore_plugin_vpt import FanInInitReLULayer, ResidualRecurrentBlocks, described_space
 
 DEFAULT_ON_THE_HUB = "CraftJarvis/MineStudio_ROCKET-1.12w_EMA"
 """What :func:`load_rocket_policy` loads where nothing is named, as in MineStudio."""
@@ -120,9 +120,8 @@ class RocketPolicy(BackbonePolicy):
             MscoreError: something is missing, of another shape, or an interaction is unknown.
         """
         mask, kind = _segmentation(input)
-        rows, length = kind.shape
-        x = self.pooling.pool(self.tokens(input, mask)).unflatten(0, (rows, length))
-        state = self.initial_state(rows) if state_in is None else state_in
+        x = self.pooling.pool(self.tokens(input, mask)).view(*kind.shape, -1)
+        state = self.initial_state(len(kind)) if state_in is None else state_in
         x, state_out = self.recurrent(x, input.get("first"), state, ce_latent=self.interaction(kind + 1))
         latent = self.final_ln(self.lastlayer(F.relu(x)))
         return {"pi_logits": self.pi_head(latent), "vpred": self.value_head(latent)}, state_out
