@@ -1,8 +1,9 @@
 """Memory carried from batch to batch, row by row.
 
-A row goes on where it stopped when its episode is the same and its timestamps are consecutive; else its
-state becomes the initial state and ``first`` is true at its first step. Whether a row goes on is decided
-on the host, before the batch is moved to the device, so that the step never waits for the device.
+A row goes on where it stopped when its episode is the same and its timestamps are consecutive (they advance
+as they do within the window, by more than one where frames are skipped); else its state becomes the initial
+state and ``first`` is true at its first step. Whether a row goes on is decided on the host, before the batch
+is moved to the device, so that the step never waits for the device.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ class Continuity:
         steps = timestamp.numpy() if timestamp.device.type == "cpu" else timestamp.cpu().numpy()
         self.episodes = None if episodes is None else list(episodes)
         self.begins: IntArray = steps[:, 0]
-        self.goes_on: IntArray = steps[:, -1] + 1
+        # Where an episode starts at the last step, time goes back; a window of one frame shows no stride.
+        stride = np.maximum(steps[:, -1] - steps[:, -2], 1) if steps.shape[1] > 1 else 1
+        self.goes_on: IntArray = steps[:, -1] + stride
 
     def continues(self, before: "Continuity | None") -> list[bool] | None:
         """Per row, whether it goes on where the batch before stopped; None if all do."""
