@@ -2,9 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from mscore_plugin_vpt import FanInInitReLULayer, ResidualRecurrentBlocks
+from torch import nn
 
 
 class Decoder(nn.Module):
@@ -36,6 +35,6 @@ class Decoder(nn.Module):
     def forward(
         self, x: torch.Tensor, first: torch.Tensor | None, state: list[torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(B, T, hiddim), where episodes start (B, T), and the memory before, to (B, T, hiddim) and the memory after."""
+        """Inputs (B, T, hiddim), ``first`` (B, T) and the memory before to outputs of that shape and the memory after."""
         x, state = self.recurrent(x, first, state)
         return self.final_ln(self.lastlayer(F.relu(x))), state

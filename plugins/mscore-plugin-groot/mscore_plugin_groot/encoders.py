@@ -1,9 +1,8 @@
 """From frames to a Gaussian over goals: the video's (posterior) and the first frame's (prior)."""
 
 import torch
-from torch import nn
-
 from mscore_plugin_rocket import TokenTransformer
+from torch import nn
 
 Gaussian = dict[str, torch.Tensor]
 """``mu``, ``log_var`` and ``z``, (B, hiddim) float32 each."""

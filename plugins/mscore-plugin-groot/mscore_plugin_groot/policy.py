@@ -8,14 +8,14 @@ from typing import Annotated, Any, TypeVar
 import gymnasium
 import torch
 from annotated_types import Ge
+from mscore_plugin_rocket import BackbonePolicy, TokenTransformer
+from mscore_plugin_vpt import described_space
 from torch import nn
 
 from mscore import MscoreError, minecraft_action_space
 from mscore_plugin_groot.decoder import Decoder
 from mscore_plugin_groot.encoders import Gaussian, ImageEncoder, VideoEncoder
 from mscore_plugin_groot.video import read_reference, references
-from mscore_plugin_rocket import BackbonePolicy, TokenTransformer
-from mscore_plugin_vpt import described_space
 
 DEFAULT_ON_THE_HUB = "CraftJarvis/MineStudio_GROOT.18w_EMA"
 """What :func:`load_groot_policy` loads where nothing is named, as in MineStudio."""
@@ -210,7 +210,7 @@ class GrootPolicy(BackbonePolicy):
     def _reference_size(self) -> tuple[int, int]:
         config: dict[str, Any] = getattr(self.backbone, "pretrained_cfg", {})
         if config.get("fixed_input_size"):
-            return tuple(config["input_size"][1:])  # type: ignore[return-value]
+            return tuple(config["input_size"][1:])
         return RESOLUTION
 
 
