@@ -7,8 +7,12 @@ from mscore import hookimpl
 
 if TYPE_CHECKING:
     from mscore_plugin_minestudio.datamodule import MineDataModule as MineDataModule
+    from mscore_plugin_minestudio.writing import DatasetWriter as DatasetWriter
 
-_LAZY = {"MineDataModule": "mscore_plugin_minestudio.datamodule"}
+_LAZY = {
+    "DatasetWriter": "mscore_plugin_minestudio.writing",
+    "MineDataModule": "mscore_plugin_minestudio.datamodule",
+}
 
 __all__ = [*_LAZY]
 

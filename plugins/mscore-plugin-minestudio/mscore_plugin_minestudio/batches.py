@@ -1,6 +1,6 @@
 """Making batches: windows of every modality, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -126,15 +126,32 @@ class BatchReader:
             DatasetError: unless ``skip``, a window cannot be read.
         """
         columns = self._columns(len(windows))
-        failed: dict[int, DatasetError] = {}
+        failed = self._read_rows(columns, windows)
+        _drop(columns, failed)
+        unseen = self._read_images(columns)
+        _drop(columns, unseen)
+        batch = {key: value for column in columns for key, value in column.content().items()}
+        return batch | self._places(windows, failed | unseen)
+
+    def _read_rows(self, columns: Sequence[Column], windows: Sequence[Window | None]) -> dict[int, DatasetError]:
+        """Read row by row, but for the images; why rows that are left out could not be."""
+        failed = {}
         for row, window in enumerate(windows):
-            if window is not None:
-                frames = window.start + self.form.stride * np.arange(window.frames)
-                try:
-                    for column in columns:
-                        column.read(row, window.episode, frames)
-                except DatasetError as error:
-                    self._fail(failed, columns, row, error)
+            if window is None:
+                continue
+            frames = window.start + self.form.stride * np.arange(window.frames)
+            try:
+                for column in columns:
+                    column.read(row, window.episode, frames)
+            except DatasetError as error:
+                if not self.skip:
+                    raise
+                failed[row] = error
+        return failed
+
+    def _read_images(self, columns: Sequence[Column]) -> dict[int, DatasetError]:
+        """Read the images of all rows at once; why rows that are left out could not be."""
+        failed: dict[int, DatasetError] = {}
         for column in columns:
             if isinstance(column, ImageColumn):
                 try:
@@ -142,17 +159,9 @@ class BatchReader:
                 except DatasetError:
                     if not self.skip:
                         raise
-                    for row, error in column.read_each().items():
-                        self._fail(failed, columns, row, error)
-        batch = {key: value for column in columns for key, value in column.content().items()}
-        return batch | self._places(windows, failed)
-
-    def _fail(self, failed: dict[int, DatasetError], columns: Sequence[Column], row: int, error: DatasetError) -> None:
-        if not self.skip:
-            raise error
-        failed[row] = error
-        for column in columns:
-            column.drop(row)
+                    # Some row's: which one it was shows when they are read one by one.
+                    failed |= column.read_each()
+        return failed
 
     def _columns(self, rows: int) -> list[Column]:
         form, columns = self.form, list[Column]()
@@ -192,3 +201,9 @@ class BatchReader:
                 Unreadable(window.episode, window.start, str(error)) for window, error in lost if window is not None
             ]
         return places
+
+
+def _drop(columns: Sequence[Column], rows: Iterable[int]) -> None:
+    for row in rows:
+        for column in columns:
+            column.drop(row)

@@ -242,5 +242,5 @@ def allocate(shape: tuple[int, ...]) -> torch.Tensor:
     if get_worker_info() is None:
         return torch.from_numpy(np.empty(shape, np.uint8))
     # What torch's own collation does: a batch that is made elsewhere is copied there on its way.
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

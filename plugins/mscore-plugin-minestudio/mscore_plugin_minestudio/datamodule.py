@@ -1,6 +1,6 @@
 """The data module ``minestudio``: MineStudio's datasets as long trajectories, or as windows that lead to events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -15,8 +15,8 @@ from mscore import MscoreError, ResumableDataModule, minecraft_action_space
 from mscore_plugin_minestudio.batches import UNREADABLE_KEY, BatchReader, WindowFormat
 from mscore_plugin_minestudio.dataset import EventDataset, RawDataset, split_episodes
 from mscore_plugin_minestudio.event_store import EventStore
-from mscore_plugin_minestudio.events import select_events
-from mscore_plugin_minestudio.layout import EVENT_FOLDER
+from mscore_plugin_minestudio.events import Event, select_events
+from mscore_plugin_minestudio.layout import EVENT_FOLDER, DatasetError
 from mscore_plugin_minestudio.parameters import check_data_params, flatten
 from mscore_plugin_minestudio.store import Catalog, Episode, open_catalog
 from mscore_plugin_minestudio.stored_spaces import read_spaces
@@ -79,6 +79,7 @@ class MineDataModule(ResumableDataModule):
         self.train_dataset: MineDataset | None = None
         self.val_dataset: MineDataset | None = None
         self._catalog: Catalog | None = None
+        self._events: list[Event] | None = None
         self._unreadable = UnreadableWindows()
         if episode_continuous_batch and self.params.mode == "event":
             raise MscoreError(
@@ -131,7 +132,7 @@ class MineDataModule(ResumableDataModule):
                 f"split_ratio {params.split_ratio} of {len(episodes)} episodes leaves none to train on; "
                 "a split_ratio of 1 trains on all of them"
             )
-        make = self._event_datasets() if params.mode == "event" else self._raw_dataset
+        make = self._event_dataset if params.mode == "event" else self._raw_dataset
         self.train_dataset = make(trained)
         self.val_dataset = make(held_out) if held_out else None
         if not len(self.train_dataset):
@@ -184,14 +185,15 @@ class MineDataModule(ResumableDataModule):
     def _raw_dataset(self, episodes: Sequence[Episode]) -> MineDataset:
         return RawDataset(self._reader(), episodes, continuous=self.episode_continuous_batch)
 
-    def _event_datasets(self) -> Callable[[Sequence[Episode]], MineDataset]:
+    def _event_dataset(self, episodes: Sequence[Episode]) -> MineDataset:
         params = self.params
-        stores = [EventStore(Path(folder).expanduser() / EVENT_FOLDER) for folder in sorted(params.dataset_dirs)]
-        frames = {episode.name: episode.frames for episode in self._open().episodes}
-        selection = select_events(
-            stores, params.event_regex, frames, min_nearby=params.min_nearby, max_within=params.max_within
-        )
-        return lambda episodes: EventDataset(self._reader(), episodes, selection.events, bias=params.bias)
+        if self._events is None:
+            stores = [_events_of(Path(folder).expanduser()) for folder in sorted(params.dataset_dirs)]
+            frames = {episode.name: episode.frames for episode in self._open().episodes}
+            self._events = select_events(
+                stores, params.event_regex, frames, min_nearby=params.min_nearby, max_within=params.max_within
+            ).events
+        return EventDataset(self._reader(), episodes, self._events, bias=params.bias)
 
     def _loading(self) -> dict[str, Any]:
         """What both loaders are made with."""
@@ -206,3 +208,10 @@ class MineDataModule(ResumableDataModule):
             "pin_memory": on_gpu,
             **ahead,
         }
+
+
+def _events_of(dataset: Path) -> EventStore:
+    folder = dataset / EVENT_FOLDER
+    if not folder.is_dir():
+        raise DatasetError("there is no such folder, and mode 'event' needs the dataset's events", file=folder)
+    return EventStore(folder)

@@ -120,7 +120,8 @@ class EventDataset(BatchDataset):
             "" if episode == IDLE_EPISODE else self.events[index].text
             for episode, index in zip(batch["episode"], indices, strict=True)
         ]
-        return _in_single_precision(batch)
+        single: dict[str, Any] = _in_single_precision(batch)
+        return single
 
     def _window(self, event: Event) -> Window:
         form = self.reader.form

@@ -145,7 +145,7 @@ def _miscounts(part: Part) -> Iterator[DatasetError]:
         except DatasetError as problem:
             yield problem
             continue
-        if stated != expected:
+        if whole_number(stated) != expected:
             yield DatasetError(f"{stated!r:.40}; its episodes make {expected}", file=part.file, key=key)
 
 

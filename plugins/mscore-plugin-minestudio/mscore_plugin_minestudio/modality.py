@@ -71,8 +71,8 @@ class ModalityStore:
         self.chunk_frames = CHUNK_FRAMES if CHUNK_FRAMES in sizes or not sizes else min(sizes)
         for part, content in contents.items():
             self._add(part, content)
-        if self.problems and on_error == "raise":
-            raise self.problems[0]
+        if on_error == "raise":
+            raise_first(self.problems)
 
     def read_chunk(self, episode: str, start: int) -> bytes:
         """The payload of the chunk that begins at a frame.
@@ -148,6 +148,15 @@ class ModalityStore:
         self.problems += content.problems
         self.repeated += [record.name for record in content.records if record.name in self.episodes]
         self.episodes.update({record.name: record for record in content.records})
+
+
+def raise_first(problems: Sequence[DatasetError]) -> None:
+    """Raise the first of some problems, if there is one, with a note on the others."""
+    if problems:
+        first = problems[0]
+        if len(problems) > 1:
+            first.add_note(f"and {len(problems) - 1} more like it: `mscore data inspect` lists them")
+        raise first
 
 
 def find_parts(dataset: Path, modality: str) -> tuple[list[Part], list[DatasetError]]:

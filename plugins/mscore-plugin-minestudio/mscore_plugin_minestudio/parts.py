@@ -121,11 +121,11 @@ class Part(LmdbReader):
         complete = []
         for record in content.records:
             starts = range(0, record.frames, size)
-            missing = [key for start in starts if (key := chunk_key(record.index, start)) not in keys]
+            # One by one: a forged number of frames has chunks without end.
+            missing = next((key for start in starts if (key := chunk_key(record.index, start)) not in keys), None)
             beyond = chunk_key(record.index, starts[-1] + size)
-            if missing:
-                text = f"the chunk is missing, one of {len(missing)} of {len(starts)}"
-                content.problems.append(self._error(missing[0], text, record.name))
+            if missing is not None:
+                content.problems.append(self._error(missing, "the chunk is missing", record.name))
             elif beyond in keys:
                 text = f"there is a chunk behind the last of the {record.frames} frames that {FRAMES_FIELD} states"
                 content.problems.append(self._error(beyond, text, record.name))

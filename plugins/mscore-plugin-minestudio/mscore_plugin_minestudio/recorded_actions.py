@@ -63,13 +63,11 @@ class RecordedRows:
         action: the 21 arrays of :data:`~mscore_plugin_minestudio.layout.ACTION_KEYS`, (T,) int64, the camera
             (T, 2) float64; row t is what was done while picture t was seen.
         meta_info: a dict for each line, with MineStudio's keys. ``events`` are the game's statistics that rose
-            since the line before, other than those of time and distance.
-        has_events: whether the lines hold statistics.
+            since the line before, other than those of time and distance; none where the lines have no statistics.
     """
 
     action: dict[str, NDArray[Any]]
     meta_info: list[dict[str, Any]]
-    has_events: bool
 
     def __len__(self) -> int:
         return len(self.meta_info)
@@ -92,7 +90,7 @@ class RecordedRows:
             if kept:
                 infos.append({**info, "delta_yaw": yaw, "delta_pitch": pitch, "events": events})
                 yaw, pitch, events = 0.0, 0.0, {}
-        return RecordedRows({key: array[keep] for key, array in self.action.items()}, infos, self.has_events)
+        return RecordedRows({key: array[keep] for key, array in self.action.items()}, infos)
 
 
 def read_rows(path: Path) -> RecordedRows:
@@ -129,7 +127,7 @@ def read_rows(path: Path) -> RecordedRows:
         raise DatasetError("it is empty; expected a line for each frame of the video", file=path)
     arrays = {key: np.array(values, dtype=np.int64) for key, values in flags.items()}
     arrays[CAMERA_KEY] = np.array(camera, dtype=np.float64)
-    return RecordedRows({key: arrays[key] for key in ACTION_KEYS}, infos, before.has_stats)
+    return RecordedRows({key: arrays[key] for key in ACTION_KEYS}, infos)
 
 
 def _meta_info(line: "_Line", before: "_Line | None") -> dict[str, Any]:
@@ -189,10 +187,6 @@ class _Line:
         self._path = path
         self._number = number
         self._data = data
-
-    @property
-    def has_stats(self) -> bool:
-        return "stats" in self._data
 
     def number(self, *keys: str) -> float:
         value = self._take(keys)

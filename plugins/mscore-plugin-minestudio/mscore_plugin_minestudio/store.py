@@ -8,7 +8,7 @@ from pathlib import Path
 from mscore_plugin_minestudio.event_store import EventStore as EventStore
 from mscore_plugin_minestudio.layout import DATA_FILE, MODALITY_FOLDERS, DatasetError, modality_of
 from mscore_plugin_minestudio.modality import ModalityStore as ModalityStore
-from mscore_plugin_minestudio.modality import OnError, find_parts
+from mscore_plugin_minestudio.modality import OnError, find_parts, raise_first
 from mscore_plugin_minestudio.parts import EpisodeRecord as EpisodeRecord
 from mscore_plugin_minestudio.parts import Part as Part
 
@@ -75,7 +75,7 @@ class Catalog:
             lines.append(f"  {reason}: {', '.join(repr(name) for name in names[:_NAMED])}{more}")
         whole = [problem for problem in self.problems if problem.episode is None]
         if whole:
-            lines.append(f"{_count(whole, 'part')} left out:")
+            lines.append("not read:")
             lines += [f"  {problem}" for problem in whole]
         for store in self.stores.values():
             if store.repeated:
@@ -155,8 +155,8 @@ def _open_store(folders: Sequence[Path], modality: str, on_error: OnError) -> Mo
         found, strays = find_parts(folder, modality)
         parts += found
         problems += strays
-    if problems and on_error == "raise":
-        raise problems[0]
+    if on_error == "raise":
+        raise_first(problems)
     if not parts:
         file = ", ".join(str(folder) for folder in folders)
         names = " or ".join(f"{name}/" for name in MODALITY_FOLDERS[modality])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from mscore_plugin_minestudio import MineDataModule
 from mscore_plugin_minestudio.payloads import dump_payload, load_payload
@@ -294,6 +293,21 @@ def test_episodes_that_a_modality_lacks_are_said(dataset):
         module.prepare_data()
 
 
+def test_events_need_their_folder(dataset):
+    shutil.rmtree(dataset / "event")
+    with pytest.raises(MscoreError, match=f"{dataset}/event: there is no such folder"):
+        ready(dataset_dirs=[str(dataset)], mode="event")
+
+
+def test_events_of_episodes_that_cannot_be_used_are_left_out(dataset):
+    shutil.rmtree(dataset / "action" / "part-7")
+    with pytest.warns(UserWarning, match="left out"):
+        module = ready(dataset_dirs=[str(dataset)], mode="event", split_ratio=1.0)
+    used = {event.episode for event in module.train_dataset.events}
+    assert used
+    assert LONGEST not in used
+
+
 def test_several_datasets_are_one(dataset):
     for modality in ("image", "action"):
         shutil.rmtree(dataset / modality / "part-7")
@@ -301,10 +315,24 @@ def test_several_datasets_are_one(dataset):
     assert episodes_of(module.train_dataset) == sorted(LENGTHS)
 
 
-def test_batches_hold_no_memory_of_their_own_twice():
-    """In a worker the frames are written to where the training process finds them."""
+def test_workers_write_frames_to_where_the_training_process_finds_them():
     module = ready(num_workers=1, batch_size=2, enable_segment=True)
     batch = next(iter(module.train_dataloader()))
     assert batch["image"].is_shared()
     assert batch["segmentation"]["obj_mask"].is_shared()
-    assert batch["image"].dtype == torch.uint8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+def test_workers_may_be_started_in_any_way(how):
+    module = ready(enable_segment=True, enable_meta_info=True, split_ratio=1.0)
+    module.train_dataset.__getitems__([0])  # what this process has opened must not reach the others
+    loaders = [
+        module.training_loader(module.train_dataset, batch_size=4, **options)
+        for options in ({}, {"num_workers": 2, "multiprocessing_context": how})
+    ]
+    for alone, shared in zip(*loaders, strict=True):
+        assert alone["episode"] == shared["episode"]
+        assert alone["image"].equal(shared["image"])
+        assert alone["meta_info"] == shared["meta_info"]
+        assert alone["segmentation"]["obj_mask"].equal(shared["segmentation"]["obj_mask"])

@@ -146,7 +146,7 @@ def test_everything_that_is_wrong_is_said(dataset, edit, tmp_path):
     parts = {name: dataset / name / "part-4" for name in ("image", "action", "meta_info", "segmentation")}
     video = (golden_chunk(parts["image"]))[:20_000]
     edit(parts["image"], {b"(0, 32)": video, b"(0, 64)": None})
-    edit(parts["action"], {b"(0, 0)": b"cos\nsystem\n.", b"__num_episodes__": dump_payload(9)})
+    edit(parts["action"], {b"(0, 0)": b"cos\nsystem\n.", b"__num_episodes__": dump_payload(np.array([3, 3]))})
     edit(parts["meta_info"], {b"(1, 32)": dump_payload([{}] * 31), b"__num_total_frames__": None})
     edit(parts["segmentation"], {b"(0, 0)": dump_payload([{"no": "interaction"}] * 32)})
     (dataset / "segmentation" / "part-7" / "data.mdb").write_bytes(b"gone")
@@ -157,7 +157,7 @@ def test_everything_that_is_wrong_is_said(dataset, edit, tmp_path):
     expected = [
         "image/list.txt: it is no part of image",
         f"image/part-4/data.mdb, key (0, 64), episode '{B}': the chunk is missing",
-        "action/part-4/data.mdb, key __num_episodes__: 9; its episodes make 3",
+        "action/part-4/data.mdb, key __num_episodes__: array([3, 3]); its episodes make 3",
         "meta_info/part-4/data.mdb, key __num_total_frames__: the key is missing",
         "segmentation/part-7/data.mdb: it is no LMDB file",
         f"action/part-4/data.mdb, key (0, 0), episode '{B}': no pickle",

@@ -212,9 +212,9 @@ def test_no_damaged_file_ends_the_process(tmp_path, golden):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_no_damaged_file_ends_the_process_at_length(tmp_path, golden, seed):
-    ends = damaged(tmp_path, golden, seed, count=5000)
+    ends = damaged(tmp_path, golden, seed, count=3000)
     assert set(ends) == {"0", "1"}, ends
 
 

@@ -7,13 +7,13 @@ import struct
 import time
 import tracemalloc
 
-import lmdb
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from mscore_plugin_minestudio.layout import ACTION_KEYS
+from mscore_plugin_minestudio.lmdb_reader import LmdbReader
 from mscore_plugin_minestudio.payloads import ArrayPayloads, PayloadError, dump_payload, load_payload
 
 from mscore import MscoreError
@@ -51,12 +51,9 @@ def stored(golden, *folders):
     """Every pickled value of the golden dataset."""
     values = []
     for folder in sorted(folder for name in folders for folder in (golden / "dataset").glob(name)):
-        with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
-            values += [
-                bytes(value)
-                for key, value in transaction.cursor()
-                if folder.parent.name != "image" or key.startswith(b"__")
-            ]
+        reader = LmdbReader(folder)
+        keys = [key for key in list(reader.keys()) if folder.parent.name != "image" or key.startswith(b"__")]
+        values += [reader.get(key) for key in keys]
     return values
 
 

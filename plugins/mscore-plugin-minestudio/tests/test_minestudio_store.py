@@ -298,7 +298,7 @@ def test_a_part_that_cannot_be_read(dataset, edit, spoil):
     assert lengths(catalog) == {name: frames for name, frames in LENGTHS.items() if name not in PART_4}
     assert reasons(catalog) == dict.fromkeys(sorted(PART_4), "not in action")
     assert [str(problem) for problem in catalog.problems] == [str(raised.value)]
-    assert f"1 part left out:\n  {raised.value}" in catalog.summary()
+    assert f"not read:\n  {raised.value}" in catalog.summary()
 
 
 def test_a_stray_file_and_an_empty_folder(dataset):
@@ -313,6 +313,14 @@ def test_a_stray_file_and_an_empty_folder(dataset):
     assert len(catalog.problems) == 3
 
 
+def test_the_first_problem_tells_of_the_others(dataset, edit):
+    edit(dataset / "image" / "part-4", {b"(0, 64)": None, b"(1, 0)": None})
+    edit(dataset / "image" / "part-7", {b"(0, 0)": None})
+    with pytest.raises(DatasetError, match=r"part-4/data\.mdb, key \(0, 64\)") as raised:
+        open_catalog([dataset], MODALITIES)
+    assert raised.value.__notes__ == ["and 2 more like it: `mscore data inspect` lists them"]
+
+
 EPISODES = {
     "no dict": ([B], "entry 0 names no episode", None),
     "no name": ([{"episode_idx": 0, "num_frames": 192}], "entry 0 names no episode", None),
@@ -323,6 +331,7 @@ EPISODES = {
     "no frames": ([{"episode": B, "episode_idx": 0, "num_frames": 0}], "num_frames 0", B),
     "half a chunk": ([{"episode": B, "episode_idx": 0, "num_frames": 190}], "a multiple of 32", B),
     "too few frames": ([{"episode": B, "episode_idx": 0, "num_frames": 160}], "a chunk behind the last of the 160", B),
+    "forged frames": ([{"episode": B, "episode_idx": 0, "num_frames": 2**60}], r"\(0, 192\).* chunk is missing", B),
     "too many frames": ([{"episode": B, "episode_idx": 0, "num_frames": 224}], r"\(0, 192\).* chunk is missing", B),
     "valid frames": (
         [{"episode": B, "episode_idx": 0, "num_frames": 192, "num_valid_frames": 160}],
@@ -364,7 +373,7 @@ def test_episodes_that_share_a_name_or_a_number(tmp_path, edit):
 
 def test_a_chunk_that_is_missing_is_found_when_the_dataset_is_opened(dataset, edit):
     edit(dataset / "image" / "part-4", {b"(0, 64)": None, b"(0, 128)": None})
-    message = r"image/part-4/data\.mdb, key \(0, 64\), episode '.*bbbbbb.*': the chunk is missing, one of 2 of 6"
+    message = r"image/part-4/data\.mdb, key \(0, 64\), episode '.*bbbbbb.*': the chunk is missing"
     with pytest.raises(DatasetError, match=message) as raised:
         open_catalog([dataset], MODALITIES)
     catalog = open_catalog([dataset], MODALITIES, "skip")

@@ -11,12 +11,12 @@ from itertools import compress
 from pathlib import Path
 
 import av
-import lmdb
 import numpy as np
 import pytest
 from mscore_plugin_minestudio.encoding import encode_chunk
 from mscore_plugin_minestudio.event_writing import write_events
 from mscore_plugin_minestudio.layout import ACTION_KEYS, DatasetError
+from mscore_plugin_minestudio.lmdb_reader import LmdbReader
 from mscore_plugin_minestudio.payloads import load_payload
 from mscore_plugin_minestudio.writing import DatasetWriter
 
@@ -27,9 +27,9 @@ DATASET = GOLDEN / "dataset"
 
 
 def content(folder):
-    """Every key of an environment, as stored."""
-    with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
-        return {bytes(key): bytes(value) for key, value in transaction.cursor()}
+    """Every key of an environment, as stored. Other tests may have it open, and liblmdb opens it once only."""
+    reader = LmdbReader(folder)
+    return {key: reader.get(key) for key in list(reader.keys())}
 
 
 def chunks_by_episode(modality_folder):

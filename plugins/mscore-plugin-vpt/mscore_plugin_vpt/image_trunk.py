@@ -11,6 +11,9 @@ from torch import nn
 from mscore import MscoreError
 from mscore_plugin_vpt.layers import FanInInitReLULayer
 
+BYTES_AT_ONCE = 16 * 2**20
+"""On a CPU, what a layer's output should not exceed, for each thread."""
+
 
 class CnnBasicBlock(nn.Module):
     """A residual block of two 3 x 3 convolutions: ``x + conv1(conv0(x))``.
@@ -104,6 +107,8 @@ class ImpalaCNN(nn.Module):
         super().__init__()
         self.inshape = tuple(inshape)
         height, width, channels = self.inshape
+        self.mixes_pictures = bool((init_norm_kwargs or {}).get("batch_norm", False))
+        self.largest = height * width * max(chans[0], channels)
         self.stacks = nn.ModuleList()
         for index, outchan in enumerate(chans):
             stack = CnnDownStack(
@@ -139,9 +144,25 @@ class ImpalaCNN(nn.Module):
             )
         # A view: channels-last memory under the channels-first name that convolutions want.
         x = pictures.flatten(0, 1).permute(0, 3, 1, 2)
+        parts = [self._features(part) for part in x.split(self._pictures_at_once(x))]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self.dense(x.reshape(*pictures.shape[:2], -1))  # type: ignore[no-any-return]
+
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
         for stack in self.stacks:
             x = stack(x)
-        return self.dense(x.reshape(*pictures.shape[:2], -1))  # type: ignore[no-any-return]
+        return x
+
+    def _pictures_at_once(self, x: torch.Tensor) -> int:
+        """How many pictures go through the convolutions together.
+
+        On a CPU few of them: what one layer writes is then still in the cache when the next one reads it, and
+        the allocator reuses memory instead of asking for fresh pages. All of them where a layer mixes pictures.
+        """
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or (self.training and self.mixes_pictures):
+            return max(len(x), 1)
+        bytes_of_one = self.largest * x.element_size()
+        return max(1, torch.get_num_threads() * BYTES_AT_ONCE // bytes_of_one)
 
 
 class ImgObsProcess(nn.Module):
