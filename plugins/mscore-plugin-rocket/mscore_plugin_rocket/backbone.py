@@ -9,6 +9,7 @@ from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from mscore import MscoreError
+from mscore_plugin_rocket.lean_layers import make_lean
 
 HUB_PREFIX = "timm/"
 """What the hub's ids of timm's own weights begin with; some versions of timm refuse it in a name."""
@@ -59,6 +60,7 @@ def create_backbone(name: str, *, pretrained: bool = True, in_chans: int = 3) ->
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    make_lean(network)
     return network
 
 
