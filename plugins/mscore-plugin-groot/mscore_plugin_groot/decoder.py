@@ -35,6 +35,6 @@ class Decoder(nn.Module):
     def forward(
         self, x: torch.Tensor, first: torch.Tensor | None, state: list[torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Inputs (B, T, hiddim), ``first`` (B, T) and the memory before to outputs of that shape and the memory after."""
+        """Inputs (B, T, hiddim), ``first`` (B, T) and memory to outputs of that shape and the memory after."""
         x, state = self.recurrent(x, first, state)
         return self.final_ln(self.lastlayer(F.relu(x))), state
