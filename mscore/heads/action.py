@@ -150,7 +150,6 @@ class CategoricalHead(ActionHead):
     def _sample_index(self, logits: torch.Tensor, deterministic: bool) -> torch.Tensor:
         if deterministic:
             return logits.argmax(-1)
-        logits = F.log_softmax(logits, dim=-1)
         if self.nucleus_prob is None:
             return _gumbel_argmax(logits)
         ordered, order = logits.exp().sort(dim=-1, descending=True)
@@ -389,6 +388,6 @@ def make_action_head(
 
 def _gumbel_argmax(logits: torch.Tensor) -> torch.Tensor:
     """A sample from softmax(logits): the place of the greatest logit plus Gumbel noise."""
-    uniform = torch.rand_like(logits)
-    uniform = torch.where(uniform == 1.0, 0.999, uniform)
-    return (logits - torch.log(-torch.log(uniform))).argmax(-1)
+    # In place: for some rows of few actions the calls are the cost.
+    noise = torch.rand_like(logits).log_().neg_().log_()
+    return (logits - noise).argmax(-1)

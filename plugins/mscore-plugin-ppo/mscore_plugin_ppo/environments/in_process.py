@@ -9,6 +9,7 @@ import numpy as np
 from mscore import Environment, MscoreError
 from mscore_plugin_ppo.environments.history import EpisodeHistory
 from mscore_plugin_ppo.environments.transition import Transition
+from mscore_plugin_ppo.rollouts.observations import batched
 
 _REMEDY = "with `env_processes: true` an environment that fails is replaced"
 
@@ -60,7 +61,7 @@ class InProcessEnvironments:
         final = {}
         if "final_obs" in infos:
             finals, last = infos["final_obs"], infos.get("final_info", {})
-            final = {int(row): (finals[row], _info_of(last, row)) for row in np.flatnonzero(began)}
+            final = {row: (finals[row], _info_of(last, row)) for row in np.flatnonzero(began).tolist()}
         return Transition(observation, reward.astype(np.float32), terminated, truncated, began, self._all_valid, final)
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,12 +75,7 @@ class InProcessEnvironments:
             return self.reset()
         self._vector.reset()  # lets gymnasium set up what its step needs
         shown = [one.replay(saved) for one, saved in zip(self._episodes, state["histories"], strict=True)]
-        self._vector._env_obs = shown
-        return gymnasium.vector.utils.concatenate(
-            self.observation_space,
-            shown,
-            gymnasium.vector.utils.create_empty_array(self.observation_space, self.num_envs),
-        )
+        return batched(self.observation_space, shown)
 
     def health(self) -> dict[str, int]:
         """Nothing can go wrong here that would not stop the run."""

@@ -106,7 +106,7 @@ def _value_loss(
     settings: LossSettings, estimate: torch.Tensor, batch: dict[str, Any], scale: ValueScale
 ) -> torch.Tensor:
     target = scale.normalized(batch[TARGETS])
-    error = (estimate - target).square()
+    error: torch.Tensor = (estimate - target).square()
     if settings.clip_vloss:
         old = scale.normalized(batch[OLD_VPREDS])
         near = old + (estimate - old).clamp(-settings.ppo_clip, settings.ppo_clip)

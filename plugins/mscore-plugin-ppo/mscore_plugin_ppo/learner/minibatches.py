@@ -1,8 +1,9 @@
 """Minibatches of fragments: whole sequences for a policy with memory, shuffled frames for one without."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +78,7 @@ class Minibatches:
             yield Minibatch(self._batch, self._state, self._whole)
             return
         order = torch.from_numpy(self._random.permutation(self._count))
-        tasks = [lambda rows=rows: self._gather(rows) for rows in order.split(self._size)]
+        tasks = [partial(self._gather, rows) for rows in torch.split(order, self._size)]
         yield from _read(tasks, self._readers, self._ahead)
 
     def _gather(self, rows: torch.Tensor) -> Minibatch:
@@ -97,7 +98,9 @@ def chunks(minibatch: Minibatch, length: int) -> Iterator[tuple[dict[str, Any], 
         yield {key: _cut(value, start, stop) for key, value in minibatch.batch.items()}, (stop - start) / steps
 
 
-def _read(tasks: list[Callable[[], Minibatch]], readers: ThreadPoolExecutor | None, ahead: int) -> Iterator[Minibatch]:
+def _read(
+    tasks: Sequence[Callable[[], Minibatch]], readers: ThreadPoolExecutor | None, ahead: int
+) -> Iterator[Minibatch]:
     if readers is None:
         for task in tasks:
             yield task()

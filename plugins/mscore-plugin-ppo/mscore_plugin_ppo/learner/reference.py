@@ -41,7 +41,7 @@ class Reference:
         values: torch.Tensor = policy.pi_head.kl_divergence(latents["pi_logits"], batch[self.LOGITS]).squeeze(-1)
         if whole:
             return values.mean()
-        mask = batch["mask"]
+        mask: torch.Tensor = batch["mask"]
         return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Learner:
                 moved = diagnostics(update.settings, self.policy, latents, batch)
                 metrics.update({f"train/ppo/{name}": value for name, value in moved.items()})
             scaled = loss * (share / update.gradient_accumulation)
-            scaled.backward()
+            torch.autograd.backward(scaled)
             state = tree_detach(state)
             self._batches += 1
             if not tally.blamed and not math.isfinite(loss.item()):

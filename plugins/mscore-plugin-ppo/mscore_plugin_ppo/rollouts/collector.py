@@ -13,6 +13,9 @@ from mscore_plugin_ppo.rollouts.fragments import Episode, Fragments
 from mscore_plugin_ppo.rollouts.observations import Observations, frame_of
 from mscore_plugin_ppo.rollouts.versions import ModelVersion
 
+_AT_ONCE = 32
+"""Steps whose log-probabilities are computed together: their logits are kept until then."""
+
 
 class Collector:
     """Plays on and on with a policy, a fragment of every environment at a time.
@@ -65,7 +68,10 @@ class Collector:
         final_values = np.zeros((steps, num_envs), dtype=np.float32)
         finals: dict[tuple[int, int], Any] = {}
         episodes: list[Episode] = []
-        actions, logps, values = [], [], []
+        actions: list[Any] = []
+        logits: list[Any] = []
+        logps: list[torch.Tensor] = []
+        values: list[torch.Tensor] = []
         with torch.inference_mode():
             if self._state is None:
                 self._state = policy.initial_state(num_envs)
@@ -74,11 +80,13 @@ class Collector:
                 observations.put(t, self._shown)
                 first[t] = self._first
                 latents, self._state = policy(self._window(observations.frame(t), first[t]), self._state)
-                logits = latents["pi_logits"]
-                action = policy.pi_head.sample(logits)
+                action = policy.pi_head.sample(latents["pi_logits"])
                 actions.append(action)
-                logps.append(policy.pi_head.logprob(action, logits))
+                logits.append(latents["pi_logits"])
                 values.append(latents["vpred"])
+                if len(logits) == _AT_ONCE or t == steps - 1:
+                    logps.append(policy.pi_head.logprob(_joined(actions[-len(logits) :]), _joined(logits)))
+                    logits.clear()
                 moved = self.environments.step(to_environments(action, self.environments.action_space))
                 reward[t], terminated[t], truncated[t] = moved.reward, moved.terminated, moved.truncated
                 valid[t] = moved.valid
@@ -99,7 +107,7 @@ class Collector:
         scale = version.value_scale
         fragments = Fragments(
             observation=observations.window(),
-            action=tree_map(lambda *leaves: torch.cat(leaves, dim=1).cpu(), actions[0], *actions[1:]),
+            action=tree_map(lambda leaf: leaf.cpu(), _joined(actions)),
             first=torch.from_numpy(first).transpose(0, 1),
             valid=torch.from_numpy(valid).transpose(0, 1),
             state=tree_map(lambda leaf: leaf.clone().cpu(), begin),
@@ -170,3 +178,8 @@ class Collector:
         if moved.began.any():
             self._returns[moved.began] = 0.0
             self._lengths[moved.began] = 0
+
+
+def _joined(steps: list[Any]) -> Any:
+    """Nests (N, 1, …), one per step, as one (N, steps, …)."""
+    return tree_map(lambda *leaves: torch.cat(leaves, dim=1), steps[0], *steps[1:])

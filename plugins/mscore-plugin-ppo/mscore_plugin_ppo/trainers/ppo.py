@@ -289,7 +289,6 @@ class PPOTrainer(BaseTrainer):
             "train/ppo/explained_variance": float(1.0 - error.var() / spread) if spread > 0 else 0.0,
             "train/ppo/skipped_updates": float(tally.skipped),
             "train/learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "rollout/iteration": float(self.iteration + 1),
             "rollout/staleness": float(self.version - min(record.version for record in records)),
         }
         if self.reference is not None:
