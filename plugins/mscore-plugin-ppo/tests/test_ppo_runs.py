@@ -147,7 +147,7 @@ def test_a_run_that_is_killed_while_it_saves_goes_on_from_a_checkpoint_that_is_w
 def test_sections_and_parameters_that_mean_nothing_here_are_refused():
     with pytest.raises(ConfigError, match="trainer 'ppo' has no use for this section"):
         mscore.run({**config(), "callbacks": {"model-checkpoint": {}}})
-    with pytest.raises(ConfigError, match="Did you mean 'trainer.ppo_clip'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'trainer\.ppo_clip'"):
         mscore.run(config(ppo_clop=0.1))
     with pytest.raises(MscoreError, match="needs an `environment:` section"):
         PPO(max_steps=1).fit(mscore.Run(config=None, directory=None, policy=None))
