@@ -73,6 +73,7 @@ class PPO(Trainer):
     honours_callbacks: ClassVar[bool] = False
     run_length: ClassVar[frozenset[str]] = frozenset({"max_steps"})
     placement: ClassVar[frozenset[str]] = frozenset({"num_workers", "num_gpus_per_worker", "num_threads"})
+    rehearsal: ClassVar[dict[str, Any]] = {"max_steps": 1}
 
     def __init__(
         self,
