@@ -1,6 +1,7 @@
 """Advantages against closed forms, a plain loop, and cut fragments."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,23 @@ def test_the_estimate_is_the_definition(discount, gae_lambda):
     assert advantages.dtype == targets.dtype == np.float32
     np.testing.assert_allclose(advantages, by_definition(steps, discount, gae_lambda), atol=1e-5)
     np.testing.assert_allclose(targets, advantages + steps.values, atol=1e-6)
+
+
+def test_the_estimate_is_stable_baselines3s():
+    golden = np.load(Path(__file__).parent / "golden" / "gae_sb3.npz")
+    none = np.zeros_like(golden["ended"])
+    steps = Steps(
+        rewards=golden["rewards"],
+        values=golden["values"],
+        terminated=golden["ended"],
+        truncated=none,
+        final_values=np.zeros_like(golden["values"]),
+        valid=~none,
+        next_values=golden["next_values"],
+    )
+    advantages, targets = GAE(0.98, 0.9).estimate(steps)
+    np.testing.assert_allclose(advantages, golden["advantages"], atol=1e-5)
+    np.testing.assert_allclose(targets, golden["returns"], atol=1e-5)
 
 
 def test_constant_values_give_the_closed_form():
