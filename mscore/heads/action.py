@@ -119,7 +119,9 @@ class CategoricalHead(ActionHead):
 
     def forward(self, latent: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Latents (B, T, hiddim) to float32 log-probabilities (B, T, *shape, n)."""
-        logits = self.linear_layer(latent).unflatten(-1, (*self.shape, self.size)).float() / self.temperature
+        logits = self.linear_layer(latent).unflatten(-1, (*self.shape, self.size)).float()
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
         if mask is not None:
             logits = logits.masked_fill(~mask, MASKED_LOGIT)
         if self.valid is not None:

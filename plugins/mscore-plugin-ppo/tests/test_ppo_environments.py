@@ -128,3 +128,26 @@ def test_a_vector_form_of_its_own_is_taken_and_must_reset_in_the_same_step():
     factory.vector = lambda num_envs: gymnasium.vector.SyncVectorEnv([Countdown] * num_envs)
     with pytest.raises(MscoreError, match="expected SAME_STEP"):
         make(factory)
+
+
+def test_a_vector_environment_of_another_kind_steps_itself():
+    class Other(gymnasium.vector.SyncVectorEnv):
+        pass
+
+    class Wrapped(gymnasium.vector.VectorWrapper):
+        pass
+
+    def factory():
+        return Countdown(length=2)
+
+    same_step = gymnasium.vector.AutoresetMode.SAME_STEP
+    factory.vector = lambda num_envs: Wrapped(Other([factory] * num_envs, autoreset_mode=same_step))
+    environments = make(factory)
+    environments.reset()
+    environments.step(actions(1, 2))
+    moved = environments.step(actions(1, 2))
+    assert moved.terminated.all()
+    assert moved.final[1][0][1] == 2.0
+    assert moved.final[1][1] == {"success": True}
+    with pytest.warns(UserWarning, match="begin anew"):
+        environments.load_state_dict(environments.state_dict())

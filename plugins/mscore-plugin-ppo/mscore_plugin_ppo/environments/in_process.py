@@ -1,4 +1,4 @@
-"""Environments in this process, stepped one after another by gymnasium's own vector environment."""
+"""Environments in this process, stepped one after another."""
 
 import warnings
 from typing import Any
@@ -15,7 +15,10 @@ _REMEDY = "with `env_processes: true` an environment that fails is replaced"
 
 
 class InProcessEnvironments:
-    """N environments of one factory in this process (``environment.vector``, SAME_STEP autoreset).
+    """N environments of one factory in this process, as ``environment.vector`` makes them (SAME_STEP autoreset).
+
+    A vector environment of its own kind steps itself. Those that gymnasium's ``SyncVectorEnv`` holds are stepped
+    here: that is half of its cost for fast environments, and each keeps the history by which it is brought back.
 
     Args:
         environment: the factory.
@@ -44,18 +47,44 @@ class InProcessEnvironments:
         self._seed = seed
         if isinstance(self._vector, gymnasium.vector.SyncVectorEnv):
             self._episodes = [_Episodes(env, seed, index) for index, env in enumerate(self._vector.envs)]
-            self._vector.envs = list(self._episodes)
-            self._vector.copy = False  # whoever steps them copies what they show
+        self._shown: list[Any] = []
+        self._bare = isinstance(self.observation_space, gymnasium.spaces.Box)
         self._all_valid = np.ones(num_envs, dtype=np.bool_)
         self._all_valid.flags.writeable = False
 
     def reset(self) -> Any:
         """Begin an episode in each."""
-        observation, _ = self._vector.reset(seed=None if self._episodes else self._seed)
+        if self._episodes:
+            return self._show([env.reset()[0] for env in self._episodes])
+        observation, _ = self._vector.reset(seed=self._seed)
         return observation
 
     def step(self, actions: Any) -> Transition:
         """Act in each."""
+        return self._step_each(actions) if self._episodes else self._step_all(actions)
+
+    def _step_each(self, actions: Any) -> Transition:
+        if not isinstance(actions, np.ndarray):
+            actions = gymnasium.vector.utils.iterate(self._vector.action_space, actions)
+        reward = np.empty(self.num_envs, dtype=np.float32)
+        terminated, truncated = np.empty(self.num_envs, dtype=np.bool_), np.empty(self.num_envs, dtype=np.bool_)
+        final = {}
+        for row, (env, action) in enumerate(zip(self._episodes, actions, strict=True)):
+            observation, reward[row], terminated[row], truncated[row], info = env.step(action)
+            if terminated[row] or truncated[row]:
+                final[row] = (observation, info)
+                observation, _ = env.reset()
+            self._shown[row] = observation
+        shown = self._show(self._shown)
+        return Transition(shown, reward, terminated, truncated, terminated | truncated, self._all_valid, final)
+
+    def _show(self, observations: list[Any]) -> Any:
+        self._shown = observations
+        if self._bare:
+            return np.stack(observations)
+        return batched(self.observation_space, observations)
+
+    def _step_all(self, actions: Any) -> Transition:
         observation, reward, terminated, truncated, infos = self._vector.step(actions)
         began = terminated | truncated
         final = {}
@@ -73,9 +102,7 @@ class InProcessEnvironments:
         if len(state["histories"]) != len(self._episodes) or not self._episodes:
             warnings.warn("the environments cannot be brought back to where they were; they begin anew", stacklevel=2)
             return self.reset()
-        self._vector.reset()  # lets gymnasium set up what its step needs
-        shown = [one.replay(saved) for one, saved in zip(self._episodes, state["histories"], strict=True)]
-        return batched(self.observation_space, shown)
+        return self._show([one.replay(saved) for one, saved in zip(self._episodes, state["histories"], strict=True)])
 
     def health(self) -> dict[str, int]:
         """Nothing can go wrong here that would not stop the run."""

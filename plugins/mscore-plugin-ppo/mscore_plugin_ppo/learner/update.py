@@ -115,8 +115,8 @@ class Learner:
             if measure:
                 moved = diagnostics(update.settings, self.policy, latents, batch)
                 metrics.update({f"train/ppo/{name}": value for name, value in moved.items()})
-            scaled = loss * (share / update.gradient_accumulation)
-            torch.autograd.backward(scaled)
+            factor = share / update.gradient_accumulation
+            torch.autograd.backward(loss if factor == 1.0 else loss * factor)
             state = tree_detach(state)
             self._batches += 1
             if not tally.blamed and not math.isfinite(loss.item()):
