@@ -1,6 +1,7 @@
 """An environment with faults, in a module that its processes import: it imports little."""
 
 import os
+import random
 import signal
 import time
 
@@ -40,3 +41,32 @@ class Factory:
 
     def __call__(self):
         return Faulty(**self.arguments)
+
+
+class Crashing:
+    """Makes CartPoles that raise and stall now and then; picklable.
+
+    Args:
+        crash: chance of raising, per step.
+        stall: chance of hanging, per step.
+    """
+
+    def __init__(self, crash, stall):
+        self.crash, self.stall = crash, stall
+
+    def __call__(self):
+        return _Unlucky(self.crash, self.stall)
+
+
+class _Unlucky(gymnasium.Wrapper):
+    def __init__(self, crash, stall):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.crash, self.stall = crash, stall
+
+    def step(self, action):
+        luck = random.random()
+        if luck < self.crash:
+            raise RuntimeError("bad luck")
+        if luck > 1 - self.stall:
+            time.sleep(60)
+        return super().step(action)
