@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from mscore.cli.compare import compare
 from mscore.errors import MscoreError
 from mscore.runs.comparing import compare_runs, draw
 
@@ -74,3 +76,17 @@ def test_the_figure_is_written(run, tmp_path, suffix):
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG") or b"<svg" in content
     assert len(content) > 5000
+
+
+def test_the_command_draws_and_prints(run, tmp_path):
+    runs = [str(run("held", 1, [0.5, 1.0])), str(run("free", 1, [0.5, 0.0]))]
+    figure = tmp_path / "figure.png"
+    result = CliRunner().invoke(compare, [*runs, "--to", str(figure)])
+    assert result.exit_code == 0, result.output
+    assert figure.stat().st_size > 5000
+    assert [line.split() for line in result.output.splitlines()[1:3]] == [
+        ["held", "1", "0.500", "1.000", "1.000"],
+        ["free", "1", "0.500", "0.000", "0.500"],
+    ]
+    result = CliRunner().invoke(compare, [*runs, "--to", str(figure), "--json"])
+    assert [curve["label"] for curve in json.loads(result.output)["curves"]] == ["held", "free"]
