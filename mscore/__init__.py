@@ -48,9 +48,14 @@ if TYPE_CHECKING:
     from mscore.offline.memory import Memory as Memory
     from mscore.runs import load_policy as load_policy
     from mscore.runs import run as run
+    from mscore.trajectories import IDLE as IDLE
+    from mscore.trajectories import IDLE_EPISODE as IDLE_EPISODE
+    from mscore.trajectories import BatchDataset as BatchDataset
     from mscore.trajectories import EpisodeBatchSampler as EpisodeBatchSampler
     from mscore.trajectories import ResumableDataModule as ResumableDataModule
+    from mscore.trajectories import WindowBatchSampler as WindowBatchSampler
     from mscore.trajectories import WindowDataset as WindowDataset
+    from mscore.trajectories import Windows as Windows
     from mscore.tree import tree_detach as tree_detach
     from mscore.tree import tree_leaves as tree_leaves
     from mscore.tree import tree_map as tree_map
@@ -61,11 +66,14 @@ _LAZY = {
     "AVERAGED_WEIGHTS_KEY": "mscore.contracts.averaging",
     "AtomicCheckpointIO": "mscore.offline.checkpoint_io",
     "AveragedWeights": "mscore.contracts.averaging",
+    "BatchDataset": "mscore.trajectories",
     "ConfigError": "mscore.errors",
     "Environment": "mscore.contracts.environment",
     "EnvironmentId": "mscore.contracts.environment",
     "EpisodeBatchSampler": "mscore.trajectories",
     "EvaluationCallback": "mscore.evaluation.callback",
+    "IDLE": "mscore.trajectories",
+    "IDLE_EPISODE": "mscore.trajectories",
     "Interrupted": "mscore.errors",
     "Memory": "mscore.offline.memory",
     "MineLightning": "mscore.offline",
@@ -79,7 +87,9 @@ _LAZY = {
     "Run": "mscore.contracts.trainer",
     "RunConfig": "mscore.config",
     "Trainer": "mscore.contracts.trainer",
+    "WindowBatchSampler": "mscore.trajectories",
     "WindowDataset": "mscore.trajectories",
+    "Windows": "mscore.trajectories",
     "averaged_twin": "mscore.contracts.averaging",
     "build": "mscore.config",
     "convert_to_normal": "mscore.offline",

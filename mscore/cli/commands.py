@@ -19,6 +19,7 @@ BUILTIN = {
     "plugins": ("mscore.cli.plugins:plugins", "List the plugins and what they provide."),
     "plugins check": ("mscore.cli.check:check", "Hold a plugin against what mscore expects of one."),
     "plugins show": ("mscore.cli.show:show", "Show a component's parameters."),
+    "plugins new": ("mscore.cli.new:new", "Write a plugin package from the template."),
 }
 """Command path to import string and help; here, so that ``--help`` imports none of them."""
 

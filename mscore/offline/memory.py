@@ -1,8 +1,9 @@
 """Memory carried from batch to batch, row by row.
 
-A row goes on where it stopped when its episode is the same and its timestamps are consecutive; else its
-state becomes the initial state and ``first`` is true at its first step. Whether a row goes on is decided
-on the host, before the batch is moved to the device, so that the step never waits for the device.
+A row goes on where it stopped when its episode is the same and its timestamps are consecutive (they advance
+as they do within the window, by more than one where frames are skipped); else its state becomes the initial
+state and ``first`` is true at its first step. Whether a row goes on is decided on the host, before the batch
+is moved to the device, so that the step never waits for the device.
 """
 
 from collections.abc import Iterator
@@ -25,26 +26,28 @@ class Continuity:
     Attributes:
         episodes: per row, the name of its episode; None where the batch names none.
         begins: per row, the timestamp of its first step.
-        ends: per row, the timestamp of its last step.
+        goes_on: per row, the timestamp that a continuation begins with.
     """
 
-    __slots__ = ("begins", "ends", "episodes")
+    __slots__ = ("begins", "episodes", "goes_on")
 
     def __init__(self, episodes: list[str] | None, timestamp: torch.Tensor) -> None:
         steps = timestamp.numpy(force=True)
         self.episodes = None if episodes is None else list(episodes)
         # Plain integers: for some rows, comparing them is several times as fast as numpy's arithmetic.
         self.begins: list[int] = steps[:, 0].tolist()
-        self.ends: list[int] = steps[:, -1].tolist()
+        last = steps[:, -1].tolist()
+        # Where an episode starts at the last step, time goes back; a window of one frame shows no stride.
+        before = steps[:, -2].tolist() if steps.shape[1] > 1 else last
+        self.goes_on = [step + max(step - previous, 1) for step, previous in zip(last, before, strict=True)]
 
     def continues(self, before: "Continuity | None") -> list[bool] | None:
         """Per row, whether it goes on where the batch before stopped; None if all do."""
         if before is None:
             return [False] * len(self.begins)
-        stopped_at = [step - 1 for step in self.begins]
-        if stopped_at == before.ends and self.episodes == before.episodes:
+        if self.begins == before.goes_on and self.episodes == before.episodes:
             return None
-        now, then = self._rows(stopped_at), before._rows(before.ends)
+        now, then = self._rows(self.begins), before._rows(before.goes_on)
         return [row == stopped for row, stopped in zip_longest(now, then)][: len(self.begins)]
 
     def _rows(self, steps: list[int]) -> Iterator[tuple[str | None, int]]:
@@ -52,12 +55,13 @@ class Continuity:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"episodes": self.episodes, "ends": self.ends}
+        return {"episodes": self.episodes, "goes_on": self.goes_on}
 
     @classmethod
     def restored(cls, saved: dict[str, Any]) -> "Continuity":
         """What :meth:`state_dict` gave, to be gone on from."""
-        return cls(saved["episodes"], torch.tensor(saved["ends"], dtype=torch.int64).unsqueeze(1))
+        stopped_at = torch.tensor(saved["goes_on"], dtype=torch.int64) - 1
+        return cls(saved["episodes"], stopped_at.unsqueeze(1))
 
     @classmethod
     def of(cls, batch: Batch) -> "Continuity | None":
@@ -145,7 +149,7 @@ class Memory:
         self._restored = None
         if self._before is None:
             return
-        initial = policy.initial_state(len(self._before.ends))
+        initial = policy.initial_state(len(self._before.goes_on))
         self._state = tree_map(lambda fresh: next(leaves).to(fresh.device), initial)
 
 

@@ -399,13 +399,19 @@ def _moved(value: Any, device: torch.device) -> Any:
         return value.to(device, non_blocking=True)
     if isinstance(value, dict):
         return {key: _moved(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        # Names and text come as lists of B strings, or of B lists of T strings.
-        sample: Any = value
-        while isinstance(sample, list | tuple) and sample:
-            sample = sample[0]
-        return value if isinstance(sample, str) else type(value)(_moved(item, device) for item in value)
+    if isinstance(value, list | tuple) and _begins_with_tensors(value):
+        return type(value)(_moved(item, device) for item in value)
     return value
+
+
+def _begins_with_tensors(value: Any) -> bool:
+    """Whether a list may hold tensors; names, text and records come as lists of B items, or of B lists of T."""
+    sample = value
+    while isinstance(sample, list | tuple) and sample:
+        sample = sample[0]
+    if isinstance(sample, dict):
+        return any(_begins_with_tensors(item) for item in sample.values())
+    return isinstance(sample, torch.Tensor)
 
 
 def _row_count(batch: Batch) -> torch.Tensor | float:

@@ -1,11 +1,15 @@
 """A run from its config to its report: check, build, train, and leave a directory that says everything."""
 
 import dataclasses
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mscore.components import note_plugin
@@ -95,13 +99,35 @@ def run_in(directory: Path, config: RunConfig) -> RunResult:
     Whatever ends it before its time is raised with a line that says how to go on.
     """
     try:
-        report = _run_recorded(directory, config)
+        with _sigterm_interrupts():
+            report = _run_recorded(directory, config)
     except Interrupted as caught:
         raise Interrupted(f"{caught}; {_how_to_go_on(directory)}") from caught
     except BaseException as caught:
         caught.add_note(_how_to_go_on(directory))
         raise
     return RunResult(directory, report)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM interrupt what comes before and after training, such as the recording of a dataset.
+
+    The trainer takes the signal over while it trains. A handler that a script has set stays.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("the run was asked to stop outside of training")
 
 
 def _how_to_go_on(directory: Path) -> str:

@@ -41,11 +41,13 @@ def _build(subject: ComponentSubject, **changed: Any) -> pl.LightningDataModule:
 
 def _batches(loaders: Any, count: int = _BATCHES) -> Iterator[Any]:
     for loader in CombinedLoader(loaders).flattened if loaders is not None else ():
-        iterator = iter(loader)
+        iterator: Any = iter(loader)
         yield from islice(iterator, count)
-        if hasattr(iterator, "_shutdown_workers"):
-            # Left to the garbage collector, ending them can take seconds at any later moment.
-            iterator._shutdown_workers()
+        kept: Any = getattr(loader, "_iterator", None)
+        for owner in (iterator, kept):
+            if hasattr(owner, "_shutdown_workers"):
+                # Left to the garbage collector, ending them can take seconds at any later moment.
+                owner._shutdown_workers()
 
 
 @check(DATAMODULE, "spaces", remedy="set both spaces in the constructor or in `prepare_data`, as data has them")
@@ -84,6 +86,12 @@ def _refuse_misfit(name: str, value: Any, space: Any) -> None:
         for key, part in space.spaces.items():
             require(isinstance(value, Mapping) and key in value, f"{name} lacks {key!r}")
             _refuse_misfit(f"{name}.{key}", value[key], part)
+        return
+    if isinstance(space, spaces.Tuple):
+        fits = isinstance(value, tuple) and len(value) == len(space.spaces)
+        require(fits, f"{name} is no tuple of {len(space.spaces)} parts, as its space is")
+        for place, part in enumerate(space.spaces):
+            _refuse_misfit(f"{name}.{place}", value[place], part)
         return
     require(isinstance(value, torch.Tensor), f"{name} is a {type(value).__name__}, expected a tensor")
     shape = tuple(getattr(space, "shape", ()) or ())
@@ -130,16 +138,18 @@ def _refuse_form(batch: Any, where: str) -> None:
         require(fits, f"{where}: episode is no list of {shape[0]} strings")
     if "timestamp" in batch:
         begins = batch.get("first", torch.zeros(shape, dtype=torch.bool))[:, 1:]
-        follows = batch["timestamp"].diff(dim=1) == 1
         valid = batch.get("mask", torch.ones(shape, dtype=torch.bool))[:, 1:]
-        require((follows | begins | ~valid).all(), f"{where}: timestamps do not count on within a row")
+        # Data that skips frames counts on in larger steps, all of one size.
+        steps = batch["timestamp"].diff(dim=1)[valid & ~begins]
+        counts_on = not len(steps) or (steps[0] >= 1 and (steps == steps[0]).all())
+        require(counts_on, f"{where}: timestamps do not count on within a row")
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
+    elif isinstance(value, Mapping | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(item)
 
 

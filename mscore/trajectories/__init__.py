@@ -2,6 +2,16 @@
 
 from mscore.trajectories.datamodule import ResumableDataModule
 from mscore.trajectories.sampler import EpisodeBatchSampler
-from mscore.trajectories.windows import IDLE, WindowDataset, Windows
+from mscore.trajectories.window_sampler import WindowBatchSampler
+from mscore.trajectories.windows import IDLE, IDLE_EPISODE, BatchDataset, WindowDataset, Windows
 
-__all__ = ["IDLE", "EpisodeBatchSampler", "ResumableDataModule", "WindowDataset", "Windows"]
+__all__ = [
+    "IDLE",
+    "IDLE_EPISODE",
+    "BatchDataset",
+    "EpisodeBatchSampler",
+    "ResumableDataModule",
+    "WindowBatchSampler",
+    "WindowDataset",
+    "Windows",
+]

@@ -1,20 +1,19 @@
 """The order in which windows are seen: whole episodes, continuous from batch to batch."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import numpy as np
-from torch.utils.data import Sampler
 
-from mscore.errors import MscoreError
+from mscore.trajectories.schedule import BatchSchedule, Schedule
 from mscore.trajectories.windows import IDLE, Windows
 
 SORTED_SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Shares of the shuffled episodes that are handed out longest first, tried until the epoch fits."""
 
 
-class EpisodeBatchSampler(Sampler[list[int]]):
+class EpisodeBatchSampler(BatchSchedule):
     """Batches of window numbers in which every row plays whole episodes, window by window.
 
     ``world_size * batch_size`` lanes share the episodes of an epoch: a lane that is free takes the next
@@ -29,7 +28,7 @@ class EpisodeBatchSampler(Sampler[list[int]]):
     epoch would not fit otherwise.
 
     The order is a function of (seed, epoch, rank, step) and of the arguments. Iterating changes nothing;
-    :meth:`set_epoch` says which epoch the next iteration plays, and from which batch.
+    ``set_epoch(epoch, position)`` says which epoch the next iteration plays, and from which batch.
 
     Args:
         episode_lengths: frames of each episode.
@@ -55,46 +54,28 @@ class EpisodeBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1 or world_size < 1 or seed < 0 or not 0 <= rank < world_size:
-            raise MscoreError(
-                f"batch_size {batch_size}, world_size {world_size}, rank {rank}, seed {seed}: expected sizes "
-                "of at least 1, a rank below world_size, and a seed of at least 0"
-            )
+        super().__init__(batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
         self.windows = Windows(episode_lengths, window)
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.position = 0
         episodes = np.arange(len(self.windows.counts))
         self._steps = self._hand_out(self._longest_first(episodes) if shuffle else episodes)[1]
-        self._cached: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Batches of a whole epoch, the same on every rank."""
         return self._steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        rows = self.schedule(self.epoch)[self.position :]
-        return (row.tolist() for row in rows)
+    def _plan(self, epoch: int) -> Schedule:
+        schedule = np.full((self._steps, self.batch_size), IDLE, dtype=np.int64)
+        mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
+        for row, lane in enumerate(self._lanes(epoch)[mine]):
+            windows = list(chain.from_iterable(self._windows_of(episode) for episode in lane))
+            schedule[: len(windows), row] = windows
+        return schedule
 
-    def set_epoch(self, epoch: int, position: int = 0) -> None:
-        """Let the next iteration play ``epoch`` from its batch number ``position`` on."""
-        self.epoch = epoch
-        self.position = position
+    def _numbers(self) -> tuple[int, ...]:
+        return (self.windows.window,)
 
-    def schedule(self, epoch: int) -> np.ndarray:
-        """This rank's batches of an epoch: window numbers (batches, batch_size) int64."""
-        if self._cached is None or self._cached[0] != epoch:
-            schedule = np.full((self._steps, self.batch_size), IDLE, dtype=np.int64)
-            mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
-            for row, lane in enumerate(self._lanes(epoch)[mine]):
-                windows = list(chain.from_iterable(self._windows_of(episode) for episode in lane))
-                schedule[: len(windows), row] = windows
-            self._cached = (epoch, schedule)
-        return self._cached[1]
+    def _content(self) -> bytes:
+        return np.ascontiguousarray(self.windows.lengths).tobytes()
 
     def _windows_of(self, episode: int) -> Iterable[int]:
         start = int(self.windows.offsets[episode])

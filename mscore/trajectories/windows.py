@@ -63,7 +63,36 @@ class Windows:
         return episode, start, min(start + self.window, int(self.lengths[episode]))
 
 
-class WindowDataset(Dataset[dict[str, Any]], ABC):
+class BatchDataset(Dataset[dict[str, Any]], ABC):
+    """A dataset that makes whole batches, of window numbers.
+
+    Attributes:
+        windows: how the windows lie in their episodes; None for windows that stand alone, which
+            :class:`mscore.WindowBatchSampler` hands out.
+    """
+
+    windows: Windows | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of windows."""
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """The batch of these windows, in this order; torch's loader calls it with all of them.
+
+        Args:
+            indices: window numbers; :data:`IDLE` stands for a row without a valid frame.
+
+        Returns:
+            A batch (see ``docs/contracts.md``).
+        """
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])
+
+
+class WindowDataset(BatchDataset):
     """A dataset whose items are windows of episodes; subclasses only read frames.
 
     A batch (:meth:`__getitems__`, which torch's loader calls with a whole batch of window numbers) is what
@@ -81,6 +110,8 @@ class WindowDataset(Dataset[dict[str, Any]], ABC):
     Attributes:
         windows: the numbering of the windows.
     """
+
+    windows: Windows
 
     def __init__(self, episodes: Sequence[str], lengths: Sequence[int], window: int) -> None:
         self.episodes = list(episodes)
@@ -100,14 +131,11 @@ class WindowDataset(Dataset[dict[str, Any]], ABC):
 
         Returns:
             Observations by name and ``agent_action``, each an array (stop - start, …), a list of
-            stop - start strings, or a dict of these.
+            stop - start strings, or a dict or tuple of these.
         """
 
     def __len__(self) -> int:
         return len(self.windows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         """The batch of these windows, in this order."""
@@ -145,6 +173,8 @@ def _stack(rows: list[Any], window: int) -> Any:
     first = rows[0]
     if isinstance(first, dict):
         return {key: _stack([row[key] for row in rows], window) for key in first}
+    if isinstance(first, tuple):
+        return tuple(_stack([row[place] for row in rows], window) for place in range(len(first)))
     if isinstance(first, list):
         return [row + row[-1:] * (window - len(row)) for row in rows]
     arrays = [np.asarray(row) for row in rows]

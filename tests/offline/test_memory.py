@@ -66,6 +66,40 @@ def test_another_episode_with_consecutive_timestamps_begins_anew():
     assert not torch.allclose(latents["pi_logits"][0], fresh["pi_logits"][0])
 
 
+def strided(start, stride=3):
+    batch = tiny_batch(length=4, start=start)
+    batch["timestamp"] = start + stride * torch.arange(4).repeat(3, 1)
+    return batch
+
+
+def test_windows_that_skip_frames_go_on_at_their_stride():
+    policy, memory = TinyPolicy(), Memory()
+    step(memory, policy, strided(0))
+    batch, _ = step(memory, policy, strided(12))
+    assert batch["first"][:, 0].tolist() == [False] * 3
+    for start in (22, 25):  # the next frame, and a window too far
+        batch, _ = memory.prepare(strided(start), policy)
+        assert batch["first"][:, 0].tolist() == [True] * 3
+
+
+def test_the_stride_survives_a_checkpoint():
+    policy, memory, restored = TinyPolicy(), Memory(), Memory()
+    step(memory, policy, strided(0))
+    restored.load_state_dict(memory.state_dict())
+    batch, _ = restored.prepare(strided(12), policy)
+    assert batch["first"][:, 0].tolist() == [False] * 3
+
+
+def test_an_episode_that_starts_at_the_last_step_goes_on():
+    policy, memory = TinyPolicy(), Memory()
+    packed = tiny_batch(length=4)
+    packed["timestamp"] = torch.tensor([[7, 8, 9, 0]] * 3)
+    packed["first"] = torch.tensor([[False, False, False, True]] * 3)
+    step(memory, policy, packed)
+    batch, _ = memory.prepare(tiny_batch(length=4, start=1), policy)
+    assert batch["first"][:, 0].tolist() == [False] * 3
+
+
 def test_the_datas_own_first_flags_are_not_changed():
     memory, policy = Memory(), TinyPolicy()
     batch = tiny_batch(start=7)
@@ -121,4 +155,4 @@ def test_continuity_is_read_before_the_transfer():
     batch["timestamp"] = None
     assert Continuity.of(batch) is attached
     assert attached.episodes[0] == "episode-0"
-    assert (attached.begins[0], attached.ends[0]) == (0, 3)
+    assert (attached.begins[0], attached.goes_on[0]) == (0, 4)

@@ -343,3 +343,21 @@ def test_csv_rows_survive_a_resume(tmp_path):
         ("1", "1.0", ""), ("2", "2.0", ""), ("3", "30.0", "1.0"),
     ]  # fmt: skip
     assert rows[-1]["c"] == "2.0"
+
+
+def test_text_and_records_stay_as_they_are_when_tensors_are_moved():
+    module = MineLightning(TinyPolicy(), [Cloning()])
+    text = {
+        "episode": ["a", "b"],
+        "mission": [["go", "go"], ["stop", "stop"]],
+        "meta_info": {"yaw": [[1.5, None], [None, None]], "inventory": [[[], [{"type": "log"}]], [None, None]]},
+    }
+    moved = module.transfer_batch_to_device(
+        {**text, "image": torch.zeros(2, 3), "segmentation": {"event": [[""]], "masks": [torch.zeros(2)]}},
+        torch.device("meta"),
+        0,
+    )
+    for name, value in text["meta_info"].items():
+        assert moved["meta_info"][name] is value
+    assert moved["mission"] is text["mission"]
+    assert moved["image"].device.type == moved["segmentation"]["masks"][0].device.type == "meta"

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from mscore.template import write_package
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +27,12 @@ SENSITIVE += [f"cli/test_cli_{what}.py" for what in ("plugins", "program", "run"
 LEFT_OUT = ["--ignore", ROOT / "tests" / "plugins" / "test_thirdparty_package.py"]
 
 
-def lowest() -> dict[str, str]:
-    """The lower bound of each dependency of the core."""
-    needed = map(Requirement, tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+def lowest(extra: str | None = None) -> dict[str, str]:
+    """The lower bound of each dependency of the core, or of an extra of its."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
     bounds = {}
-    for requirement in needed:
+    for requirement in map(Requirement, needed):
         (bound,) = [one.version for one in requirement.specifier if one.operator == ">="]
         bounds[requirement.name] = bound
     return bounds
@@ -61,3 +64,17 @@ def test_plugins_under_the_pluggy_in_between(fresh):
     fresh.install(*HERE, "pluggy==1.6.0", index=True)
     assert installed(fresh, ["pluggy"]) == {"pluggy": Version("1.6.0")}
     assert "passed" in run_tests(fresh, "plugins")
+
+
+def test_the_template_under_the_lowest_copier(fresh, tmp_path):
+    bounds = lowest("template")
+    fresh.install("mscore")
+    fresh.install(*HERE, *(f"{name}=={bound}" for name, bound in bounds.items()), index=True)
+    assert installed(fresh, bounds) == {name: Version(bound) for name, bound in bounds.items()}
+    fresh.mscore("plugins", "new", "environment", "maze", "--author", "Ada Lovelace")
+    ours = write_package("environment", "maze", tmp_path / "ours", "Ada Lovelace").folder
+    assert contents(fresh.work / "mscore-plugin-maze") == contents(ours)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

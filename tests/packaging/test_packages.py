@@ -21,7 +21,7 @@ from mscore.plugins import installed_plugins
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").is_file())
-HEAVY = {"torch", "lightning", "numpy", "gymnasium", "omegaconf", "pydantic", "minigrid", "av"}
+HEAVY = {"torch", "lightning", "numpy", "gymnasium", "omegaconf", "pydantic", "minigrid", "av", "cv2", "lmdb", "minari"}
 
 every_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
 
@@ -175,7 +175,7 @@ def test_entry_points_are_in_one_group():
 RANKS = ["heads", "contracts", "evaluation", "offline", "runs", "cli"]
 """The rooms in the order in which they may use each other: a room imports those before it."""
 
-BESIDE = {"trajectories": "offline", "testing": "runs"}
+BESIDE = {"template": "heads", "testing": "runs", "trajectories": "offline"}
 """Rooms beside the line, and the last room on it that they may use."""
 
 EVERYWHERE = {
@@ -227,7 +227,7 @@ def lazily_named(tree):
 
 def allowed(room):
     last = BESIDE.get(room, room)
-    more = {"testing"} if room == "cli" else set()
+    more = {"template", "testing"} if room == "cli" else set()
     return {*RANKS[: RANKS.index(last) + 1], room} | more | EVERYWHERE
 
 

@@ -98,8 +98,7 @@ def test_a_wheels_metadata(wheels, package):
 
 
 def test_a_recipe_runs_outside_the_repository(fresh):
-    fresh.install("mscore-plugin-minigrid", "mscore-plugin-recurrent", "mscore-plugin-bc", "mscore-plugin-ema")
-    fresh.install("mscore-plugin-smart-ckpt", "mscore-plugin-speed-monitor", "mscore-plugin-kl", "mscore-plugin-focal")
+    fresh.install(*map(name_of, PACKAGES))
     assert str(fresh.site) in fresh.code("import mscore; print(mscore.__file__)")
 
     listed = json.loads(fresh.mscore("plugins", "--json"))["plugins"]

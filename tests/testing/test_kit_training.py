@@ -39,7 +39,9 @@ def test_every_check_has_a_mistake():
     assert {check_of(name) for name in DATA} == {one.name for one in checks_of("datamodule")}
 
 
-@pytest.mark.parametrize(("kind", "name"), [("callback", "Right"), ("datamodule", "RightData")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("callback", "Right"), ("datamodule", "RightData"), ("datamodule", "Pairs")]
+)
 def test_right_ones_pass(outcomes, kind, name):
     found = outcomes(kind, f"wrong_callbacks:{name}")
     assert {one.status for one in found.values()} == {"pass"}, found

@@ -1,10 +1,12 @@
 """Callbacks and data modules with one mistake each; a class's name says in which check."""
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch.utils.data import DataLoader, get_worker_info
 
+from mscore import WindowDataset
 from mscore.testing import TinyDataModule
 
 
@@ -96,6 +98,31 @@ class RightData(TinyDataModule):
         return self.training_loader(
             self.train_set, batch_size=self.batch_size, seed=self.seed, num_workers=self.num_workers
         )
+
+
+class _Pairs(WindowDataset):
+    """Episodes of pairs: a vector and a text."""
+
+    def read(self, episode, start, stop):
+        frames = np.arange(start, stop)
+        vectors = np.stack([frames, frames + episode], -1).astype(np.float32)
+        return {"pair": (vectors, [f"frame {frame}" for frame in frames]), "agent_action": frames % 5}
+
+
+class Pairs(RightData):
+    """Observations that are a Tuple space's.
+
+    Args:
+        num_workers: processes that read.
+    """
+
+    def __init__(self, num_workers: int = 0) -> None:
+        super().__init__(num_workers)
+        vector = spaces.Box(0, 99, (2,), np.float32)
+        self.observation_space = spaces.Dict({"pair": spaces.Tuple([vector, spaces.Text(20)])})
+
+    def setup(self, stage=None):
+        self.train_set, self.val_set = (_Pairs([f"{name}-{i}" for i in range(4)], [7, 5, 9, 4], 3) for name in "ab")
 
 
 class SpacesData(RightData):

@@ -22,6 +22,7 @@ class Counting(WindowDataset):
         return {
             "image": np.stack([np.full_like(frames, episode), frames], -1).astype(np.uint8),
             "sensors": {"speed": frames.astype(np.float32)},
+            "pair": (frames, [f"{episode}-{frame}" for frame in frames]),
             "mission": [f"{episode}:{frame}" for frame in frames],
             "agent_action": torch.from_numpy(frames) + 1,
         }
@@ -45,6 +46,8 @@ def test_a_batch_holds_frames_and_where_they_stand():
     assert batch["agent_action"][0].tolist() == [1, 2, 3, 4]
     assert batch["sensors"]["speed"][0].tolist() == [0, 1, 2, 3]
     assert batch["mission"][0] == ["2:0", "2:1", "2:2", "2:3"]
+    assert batch["pair"][0].tolist() == [[0, 1, 2, 3], [4, 4, 4, 4]]
+    assert batch["pair"][1] == [["2-0", "2-1", "2-2", "2-3"], ["0-4"] * 4]
     assert batch["episode"] == ["c", "a"]
     assert batch["timestamp"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert batch["first"].tolist() == [[True, False, False, False], [False] * 4]

@@ -49,7 +49,7 @@ class Module(pl.LightningModule):
 def main():
     directory, devices, batch_size, *resume = sys.argv[1:]
     module = Module()
-    several = {"strategy": "ddp", "use_distributed_sampler": False} if int(devices) > 1 else {}
+    several = {"strategy": "ddp"} if int(devices) > 1 else {}
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=int(devices),

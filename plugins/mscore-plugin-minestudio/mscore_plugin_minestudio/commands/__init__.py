@@ -1,0 +1,1 @@
+"""The commands of `mscore data`, thin: they parse, call and print."""

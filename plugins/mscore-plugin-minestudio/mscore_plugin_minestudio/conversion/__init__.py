@@ -1,0 +1,1 @@
+"""Making datasets of recordings and of other datasets."""

@@ -1,0 +1,1 @@
+"""Frames: chunks of video, JPEG or raw pictures, to and from arrays."""

@@ -1,0 +1,1 @@
+"""Looking into a dataset: what it holds, and what is wrong with it."""

@@ -1,0 +1,1 @@
+"""What a dataset knows of a frame beside its picture."""

@@ -1,0 +1,1 @@
+"""Datasets on disk: their layout, payloads and files, read as data."""

@@ -1,0 +1,1 @@
+"""Storing the images of a dataset anew."""

@@ -1,0 +1,1 @@
+"""Films of episodes, with what is known of each frame drawn on."""

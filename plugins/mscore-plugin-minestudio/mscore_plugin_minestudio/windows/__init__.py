@@ -1,0 +1,1 @@
+"""Windows of episodes, and the batches that are made of them."""

@@ -1,0 +1,1 @@
+"""Writing datasets in MineStudio's layout."""
