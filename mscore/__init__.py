@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from mscore.deprecation import MscoreDeprecationWarning as MscoreDeprecationWarning
     from mscore.deprecation import MscoreRemovedIn1Warning as MscoreRemovedIn1Warning
     from mscore.errors import ConfigError as ConfigError
+    from mscore.errors import Interrupted as Interrupted
     from mscore.errors import MscoreError as MscoreError
+    from mscore.evaluation.callback import EvaluationCallback as EvaluationCallback
     from mscore.heads import make_action_head as make_action_head
     from mscore.heads import make_value_head as make_value_head
     from mscore.heads.spaces import NULL_CAMERA as NULL_CAMERA
@@ -71,8 +73,10 @@ _LAZY = {
     "Environment": "mscore.contracts.environment",
     "EnvironmentId": "mscore.contracts.environment",
     "EpisodeBatchSampler": "mscore.trajectories",
+    "EvaluationCallback": "mscore.evaluation.callback",
     "IDLE": "mscore.trajectories",
     "IDLE_EPISODE": "mscore.trajectories",
+    "Interrupted": "mscore.errors",
     "Memory": "mscore.offline.memory",
     "MineLightning": "mscore.offline",
     "MinePolicy": "mscore.contracts.policy",

@@ -10,6 +10,7 @@ from mscore.errors import PluginError, did_you_mean
 BUILTIN = {
     "run": ("mscore.cli.run:run", "Train from a config or a recipe."),
     "evaluate": ("mscore.cli.evaluate:evaluate", "Let a run's policy act in its environment."),
+    "compare": ("mscore.cli.compare:compare", "Draw how several runs did, in one figure."),
     "export": ("mscore.cli.export:export", "Write a run's policy for others."),
     "deps": ("mscore.cli.deps:deps", "Print what to install for a config."),
     "schema": ("mscore.cli.schema:schema", "Print the JSON schema of configs, for editors."),

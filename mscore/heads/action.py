@@ -119,7 +119,9 @@ class CategoricalHead(ActionHead):
 
     def forward(self, latent: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Latents (B, T, hiddim) to float32 log-probabilities (B, T, *shape, n)."""
-        logits = self.linear_layer(latent).unflatten(-1, (*self.shape, self.size)).float() / self.temperature
+        logits = self.linear_layer(latent).unflatten(-1, (*self.shape, self.size)).float()
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
         if mask is not None:
             logits = logits.masked_fill(~mask, MASKED_LOGIT)
         if self.valid is not None:
@@ -150,10 +152,9 @@ class CategoricalHead(ActionHead):
     def _sample_index(self, logits: torch.Tensor, deterministic: bool) -> torch.Tensor:
         if deterministic:
             return logits.argmax(-1)
-        logits = F.log_softmax(logits, dim=-1)
         if self.nucleus_prob is None:
             return _gumbel_argmax(logits)
-        ordered, order = logits.exp().sort(dim=-1, descending=True)
+        ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
         # The sum up to the entry before: the entry that crosses the threshold is kept, and always the first.
         before = F.pad(ordered.cumsum(-1)[..., :-1], (1, 0))
         kept = ordered.log().masked_fill(before >= self.nucleus_prob, -torch.inf)
@@ -389,6 +390,6 @@ def make_action_head(
 
 def _gumbel_argmax(logits: torch.Tensor) -> torch.Tensor:
     """A sample from softmax(logits): the place of the greatest logit plus Gumbel noise."""
-    uniform = torch.rand_like(logits)
-    uniform = torch.where(uniform == 1.0, 0.999, uniform)
-    return (logits - torch.log(-torch.log(uniform))).argmax(-1)
+    # In place: for some rows of few actions the calls are the cost.
+    noise = torch.rand_like(logits).log_().neg_().log_()
+    return (logits - noise).argmax(-1)

@@ -41,12 +41,16 @@ def rehearse(config: RunConfig) -> Iterator[tuple[str, Rehearsal]]:
     Yields:
         The name of the run or stage, and what was found out.
     """
-    for one in [stage.config for stage in config.stages] or [config]:
-        # The stage before has trained nothing that could be handed on.
-        init_from = None if one.init_from == PREVIOUS else one.init_from
-        rehearsed = dataclasses.replace(one, init_from=init_from, evaluation=None, loggers=())
-        with tempfile.TemporaryDirectory(prefix="mscore-dry-run-") as folder:
-            yield one.name, _rehearse(rehearsed, _shared(Path(folder)))
+    previous: Path | None = None
+    with tempfile.TemporaryDirectory(prefix="mscore-dry-run-") as folder:
+        for number, one in enumerate([stage.config for stage in config.stages] or [config]):
+            init_from = one.init_from
+            if init_from == PREVIOUS:
+                init_from = None if previous is None else str(previous)
+            rehearsed = dataclasses.replace(one, init_from=init_from, evaluation=None, loggers=())
+            directory = _shared(Path(folder) / str(number))
+            yield one.name, _rehearse(rehearsed, directory)
+            previous = layout.last_checkpoint(directory)
 
 
 def _shared(folder: Path) -> Path:

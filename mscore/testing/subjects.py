@@ -172,6 +172,7 @@ class ComponentSubject:
         from mscore.testing.tiny import OBSERVATIONS, TinyEnvironment, tiny_action_space
 
         named = {parameter.name for parameter in self.schema.supplied}
+        required = {parameter.name for parameter in self.schema.supplied if parameter.required}
         supplied = dict(injected)
         if "observation_space" in named:
             supplied.setdefault("observation_space", self.sample.observation_space or OBSERVATIONS)
@@ -179,6 +180,6 @@ class ComponentSubject:
             supplied.setdefault("action_space", self.sample.action_space or tiny_action_space())
         if "environment_factory" in named:
             supplied.setdefault("environment_factory", TinyEnvironment())
-        if "run" in named and "run" not in supplied:
+        if "run" in required and "run" not in supplied:
             raise CheckSkipped("it takes the run itself, which the kit does not make up")
         return supplied

@@ -64,6 +64,12 @@ def test_a_source_that_is_not_there_stops_the_run_before_it_trains(first, tiny):
         mscore.run({**config(first), "objectives": {"imitate": {}, "reference-kl": {"source": "nowhere"}}})
 
 
-def test_without_a_source_the_message_says_what_is_missing(first):
+def test_without_a_source_the_reference_is_what_training_begins_from(first):
+    named = mscore.run(config(first)).directory
+    unnamed = {**config(first), "objectives": {"imitate": {}, "reference-kl": {"weight": 0.5}}}
+    assert divergences(mscore.run(unnamed).directory) == divergences(named)
+
+
+def test_without_a_source_and_a_beginning_the_message_says_what_is_missing(first):
     with pytest.raises(MscoreError, match="needs one reference: `source`"):
-        mscore.run({**config(first), "objectives": {"imitate": {}, "reference-kl": {}}})
+        mscore.run({**config(first), "init_from": None, "objectives": {"imitate": {}, "reference-kl": {}}})

@@ -3,11 +3,12 @@
 import copy
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Gt, Le
 
-from mscore import Memory, MinePolicy, MscoreError, ObjectiveCallback, load_policy, tree_leaves
+from mscore import Memory, MinePolicy, MscoreError, ObjectiveCallback, Run, load_policy, tree_leaves
 
 
 class ReferenceKLCallback(ObjectiveCallback):
@@ -28,13 +29,17 @@ class ReferenceKLCallback(ObjectiveCallback):
 
     Args:
         source: where the reference's weights are, in the forms of ``init_from``: a run's directory, a
-            checkpoint, or an exported directory.
+            checkpoint, or an exported directory. In a run that has an ``init_from``, None means the same: the
+            policy that training begins with.
         reference_policy: the reference itself instead, in Python; a copy is taken, so the policy that is
             about to be trained may be given.
         weight: factor of the loss.
         direction: ``"reverse"`` is KL(policy || reference), which keeps the policy away from what the
             reference would not do; ``"forward"`` is KL(reference || policy), which keeps it able to do
             all that the reference does, as in distillation.
+        decay: the weight is multiplied by it after every training batch that is read; a batch of PPO's is an
+            iteration's fragments. 1 keeps the weight.
+        run: the run (injected), for its ``init_from``.
 
     Raises:
         MscoreError: without a reference or with two, from a source that holds no policy, and in the
@@ -59,29 +64,37 @@ class ReferenceKLCallback(ObjectiveCallback):
         reference_policy: MinePolicy | None = None,
         weight: float = 1.0,
         direction: Literal["forward", "reverse"] = "reverse",
+        decay: Annotated[float, Gt(0), Le(1)] = 1.0,
+        run: Run | None = None,
     ) -> None:
         super().__init__()
         if direction not in ("forward", "reverse"):
             raise ValueError(f"direction is {direction!r}, expected 'forward' or 'reverse'")
+        if source is None and reference_policy is None and run is not None:
+            source = run.config.init_from
         if (source is None) == (reference_policy is None):
             raise MscoreError(
                 "reference-kl needs one reference: `source`, a run directory, checkpoint or exported "
-                "directory, or (in Python) `reference_policy`"
+                "directory (or the run's `init_from`), or (in Python) `reference_policy`"
             )
         policy = load_policy(source) if source is not None else copy.deepcopy(reference_policy)
         assert policy is not None
         self.reference: MinePolicy = policy.eval().requires_grad_(False)
         self.weight = weight
         self.direction = direction
+        self.decay = decay
         self._memories = {"train": Memory(), "val": Memory()}
         self._logits_key = f"reference_logits_{next(self._numbers)}"
         self._same_space = False
+        self._read = 0
 
     def before_step(self, batch: dict[str, Any], batch_idx: int, step_name: str) -> dict[str, Any]:
         """Let the reference read the batch, and keep its logits with it."""
         if step_name == "val" and batch_idx == 0:
             # As the trained policy's, the memory of validation does not outlast it.
             self._memories["val"].clear()
+        if step_name == "train":
+            self._read += 1
         return {**batch, self._logits_key: self.reference_logits(batch, step_name)}
 
     @torch.no_grad()
@@ -129,15 +142,20 @@ class ReferenceKLCallback(ObjectiveCallback):
         else:
             mask = mask.bool()
             mean = divergence.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
-        return {"loss": mean * self.weight, "kl_div": mean.detach(), "kl_weight": self.weight}
+        weight = self.weight * self.decay ** max(self._read - 1, 0)
+        return {"loss": mean * weight, "kl_div": mean.detach(), "kl_weight": weight}
 
     def state_dict(self) -> dict[str, Any]:
-        """The reference's memory in training; its weights are where they came from."""
-        return {"memory": self._memories["train"].state_dict()}
+        """The reference's memory in training, and how often the weight has decayed.
+
+        The reference's weights are where they came from.
+        """
+        return {"memory": self._memories["train"].state_dict(), "read": self._read}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the memory that :meth:`state_dict` gave."""
         self._memories["train"].load_state_dict(state["memory"])
+        self._read = state.get("read", 0)
 
     def _refuse_other_space(self, mine_policy: MinePolicy) -> None:
         if self.reference.action_space != mine_policy.action_space:

@@ -1,6 +1,7 @@
 """KL from a reference policy: values, memory and its resets, what is trained and stored, resume."""
 
 import copy
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -212,6 +213,30 @@ def test_one_fragment_can_be_evaluated_many_times_in_any_rows():
             values.append(objective(part, 1, "train", policy(part)[0], policy)["kl_div"].item())
         assert sum(values) / 2 == pytest.approx(whole, rel=1e-5)
     assert objective.reference.reads == 2
+
+
+def test_the_weight_decays_with_every_batch_that_is_read_and_goes_on_from_a_checkpoint():
+    policy = Recurrent()
+    objective = ReferenceKLCallback(reference_policy=Recurrent(seed=1), weight=0.8, decay=0.5)
+    memory = Memory()
+    weights = [step(objective, policy, memory, window(3 * i))["kl_weight"] for i in range(3)]
+    assert weights == pytest.approx([0.8, 0.4, 0.2])
+    other = ReferenceKLCallback(reference_policy=Recurrent(seed=1), weight=0.8, decay=0.5)
+    other.load_state_dict(objective.state_dict())
+    result = step(other, policy, memory, window(9))
+    assert result["kl_weight"] == pytest.approx(0.1)
+    assert float(result["loss"]) == pytest.approx(0.1 * float(result["kl_div"]))
+
+
+def test_without_a_source_a_runs_init_from_is_the_reference(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(reference_module, "load_policy", lambda source: loaded.append(source) or Recurrent())
+    run = SimpleNamespace(config=SimpleNamespace(init_from="runs/cloned"))
+    ReferenceKLCallback(run=run)
+    ReferenceKLCallback(source="elsewhere", run=run)
+    assert loaded == ["runs/cloned", "elsewhere"]
+    with pytest.raises(MscoreError, match="needs one reference"):
+        ReferenceKLCallback(run=SimpleNamespace(config=SimpleNamespace(init_from=None)))
 
 
 def test_two_references_do_not_mix():

@@ -1,0 +1,1 @@
+"""Learning from fragments: the loss, the minibatches, and one update after another."""

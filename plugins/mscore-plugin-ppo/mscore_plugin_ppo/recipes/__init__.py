@@ -1,0 +1,1 @@
+"""The recipes of this package: one YAML file each."""

@@ -1,0 +1,1 @@
+"""Acting in environments: fragments of what happened, their advantages, and who collects them."""

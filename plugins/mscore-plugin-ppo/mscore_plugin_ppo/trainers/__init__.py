@@ -1,0 +1,1 @@
+"""Trainers: the base that others derive from, PPO, and what starts them."""

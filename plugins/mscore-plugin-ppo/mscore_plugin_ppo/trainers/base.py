@@ -1,0 +1,341 @@
+"""The base of online trainers: it acts through a rollout manager, estimates advantages, and keeps checkpoints."""
+
+import inspect
+import math
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, tree_map
+from mscore.errors import did_you_mean
+from mscore.offline import random_state
+from mscore_plugin_ppo.learner.values import ValueNormalizer
+from mscore_plugin_ppo.rollouts.advantages import GAE, Steps
+from mscore_plugin_ppo.rollouts.fragments import Fragments, follows, rows_first
+from mscore_plugin_ppo.rollouts.manager import EnvGenerator, LocalRolloutManager, PolicyGenerator, RolloutManager
+from mscore_plugin_ppo.rollouts.versions import ModelVersion
+
+CHECKPOINT_KEY = "online"
+"""Key of a checkpoint under which an online training keeps what it goes on from, beside the usual keys."""
+_PREFIX = "mine_policy."
+
+
+class BaseTrainer(ABC):
+    """Trains a policy by what it does in environments; subclasses say how.
+
+    A subclass implements :meth:`setup_model_and_optimizer` and :meth:`train`; :meth:`fit` runs it. In
+    :meth:`train` there are ``self.model``, ``self.policy`` (the model without what wraps it),
+    ``self.optimizer`` and ``self.device``, fragments come from
+    :meth:`fetch_fragments_and_estimate_advantages`, and :meth:`broadcast_model_to_rollout_workers` lets the
+    rollout workers act with the new weights.
+
+    Args:
+        rollout_manager: who acts; None makes one that acts in this process (``LocalRolloutManager``), to
+            which ``kwargs`` go.
+        policy_generator: makes the policy; it is called for the trainer and for whoever acts.
+        env_generator: makes one environment, or an ``mscore.Environment``.
+        num_workers: processes that train; 0 trains in this one.
+        num_readers: threads that gather minibatches while the one before is learned from; 0 gathers them
+            when they are needed.
+        num_cpus_per_reader: CPU cores that a reader may use; readers share threads where they ask for less
+            than one each.
+        num_gpus_per_worker: 0 trains on the CPU.
+        prefetch_batches: minibatches that the readers have ready, beside the next one.
+        discount: of rewards per step.
+        gae_lambda: of generalized advantage estimation.
+        context_length: steps that a policy reads at once; longer fragments are read in several windows with
+            the memory carried on, through which no gradient flows.
+        use_normalized_vf: the value head estimates in normalized units (its ``normalizer``).
+        inference_batch_size_per_gpu: fragments that are read at once where values are estimated again, as
+            they are for fragments that an older policy collected.
+        resume: a checkpoint to go on from.
+        resume_optimizer: also go on with the optimizer's state.
+        seed: of the order of minibatches, and of the environments' episodes.
+        **kwargs: parameters of ``LocalRolloutManager``.
+
+    Attributes:
+        gae_actor: estimates advantages and value targets.
+
+    Raises:
+        MscoreError: an unknown argument, or a device that is not there.
+    """
+
+    model: torch.nn.Module
+    policy: MinePolicy
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self,
+        rollout_manager: RolloutManager | None,
+        policy_generator: PolicyGenerator,
+        env_generator: EnvGenerator,
+        num_workers: int = 0,
+        num_readers: int = 0,
+        num_cpus_per_reader: float = 0.1,
+        num_gpus_per_worker: float = 0,
+        prefetch_batches: int = 2,
+        discount: float = 0.99,
+        gae_lambda: float = 0.95,
+        context_length: int = 64,
+        use_normalized_vf: bool = False,
+        inference_batch_size_per_gpu: int = 8,
+        resume: str | Path | None = None,
+        resume_optimizer: bool = True,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.rollout_manager = rollout_manager
+        self.policy_generator = policy_generator
+        self.env_generator = env_generator
+        self.num_workers = num_workers
+        self.num_readers = num_readers
+        self.num_cpus_per_reader = num_cpus_per_reader
+        self.num_gpus_per_worker = num_gpus_per_worker
+        self.prefetch_batches = prefetch_batches
+        self.discount = discount
+        self.gae_lambda = gae_lambda
+        self.context_length = context_length
+        self.use_normalized_vf = use_normalized_vf
+        self.inference_batch_size_per_gpu = inference_batch_size_per_gpu
+        self.resume = resume
+        self.resume_optimizer = resume_optimizer
+        self.seed = seed
+        self.gae_actor = GAE(discount, gae_lambda)
+        self.scheduler: LRScheduler | None = None
+        self.version = 0
+        self.env_steps = 0
+        """Steps taken in environments."""
+        self.session = uuid.uuid4().hex
+        self.order = np.random.default_rng(seed)
+        self._rollout_arguments = _checked(kwargs, rollout_manager)
+
+    # --- what subclasses say ----------------------------------------------------------------------
+
+    @abstractmethod
+    def setup_model_and_optimizer(self) -> tuple[MinePolicy, torch.optim.Optimizer]:
+        """Make the policy to train, and the optimizer of its parameters."""
+
+    @abstractmethod
+    def train(self) -> Any:
+        """Train: fetch fragments, learn from them, broadcast, and so on. What it returns, ``fit`` returns."""
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def fit(self) -> Any:
+        """Train to the end.
+
+        Raises:
+            MscoreError: there is no way here to train with so many workers.
+        """
+        if self.num_workers > 1:
+            raise MscoreError(
+                f"num_workers is {self.num_workers}: training on several processes needs a backend that starts them, "
+                "and this version has none; 0 trains in this process"
+            )
+        return self._train_func({})
+
+    def _train_func(self, config: dict[str, Any]) -> Any:
+        """Set everything up and train: what runs in every training process."""
+        self.device = self._find_device()
+        policy, self.optimizer = self.setup_model_and_optimizer()
+        self.policy = policy.to(self.device)
+        self.model = self.policy
+        self.values = ValueNormalizer(self.policy, self.use_normalized_vf)
+        own_manager = self.rollout_manager is None
+        if self.rollout_manager is None:
+            arguments = {"seed": self.seed, "device": self.device, **self._rollout_arguments}
+            self.rollout_manager = LocalRolloutManager(self.policy_generator, self.env_generator, **arguments)
+        try:
+            if self.resume is not None:
+                self._load(self.resume)
+            self.broadcast_model_to_rollout_workers(new_version=self.version == 0)
+            return self.train()
+        finally:
+            if own_manager:
+                self.rollout_manager.close()
+
+    def _find_device(self) -> torch.device:
+        if self.num_gpus_per_worker <= 0:
+            return torch.device("cpu")
+        if not torch.cuda.is_available():
+            raise MscoreError(
+                f"num_gpus_per_worker is {self.num_gpus_per_worker:g}, and torch finds no GPU here; 0 trains on the CPU"
+            )
+        return torch.device("cuda")
+
+    def readers(self) -> ThreadPoolExecutor | None:
+        """Threads that gather minibatches: as many as the readers' cores, at least one, at most one each."""
+        if self.num_readers < 1:
+            return None
+        threads = min(self.num_readers, max(1, math.ceil(self.num_readers * self.num_cpus_per_reader)))
+        return ThreadPoolExecutor(threads, thread_name_prefix="reader")
+
+    # --- fragments --------------------------------------------------------------------------------
+
+    def broadcast_model_to_rollout_workers(self, new_version: bool) -> int:
+        """Let the rollout workers act with the weights that the policy has now.
+
+        Args:
+            new_version: count the version up; fragments of earlier ones grow stale.
+
+        Returns:
+            How many workers have the weights.
+        """
+        assert self.rollout_manager is not None
+        if new_version:
+            self.version += 1
+        message = ModelVersion(self.session, self.version, dict(self.policy.state_dict()), self.values.scale)
+        return self.rollout_manager.update_model(message)
+
+    def fetch_fragments_and_estimate_advantages(self, num_fragments: int) -> dict[str, Any]:
+        """Fetch fragments, and estimate what their actions were worth.
+
+        Args:
+            num_fragments: how many; a multiple of the environments that are stepped together.
+
+        Returns:
+            ``records``, the fragments (a list of :class:`Fragments` of one or more environments each), and
+            (B, T) float32 tensors whose rows are the records' rows in order: ``rewards``, ``td_targets``,
+            ``advantages``, ``old_vpreds`` (in the returns' units), ``old_logps`` (of the policy that acted);
+            ``valid`` is bool.
+        """
+        assert self.rollout_manager is not None
+        records = self.rollout_manager.fetch_fragments(num_fragments)
+        for record in records:
+            if not record.uses > 1:
+                self.env_steps += record.taken
+        steps = [one.steps if one.version == self.version else self._estimated_again(one) for one in records]
+        advantages: list[Any] = [None] * len(records)
+        targets: list[Any] = [None] * len(records)
+        following: dict[str, int] = {}
+        for index in range(len(records) - 1, -1, -1):
+            record = records[index]
+            later = following.get(record.worker)
+            known = advantages[later][0] if later is not None and follows(records[later], record) else None
+            advantages[index], targets[index] = self.gae_actor.estimate(steps[index], known)
+            following[record.worker] = index
+        return {
+            "records": records,
+            "rewards": self._stacked([one.rewards for one in steps]),
+            "td_targets": self._stacked(targets),
+            "advantages": self._stacked(advantages),
+            "old_vpreds": self._stacked([one.values for one in steps]),
+            "old_logps": torch.cat([one.logp for one in records]).to(self.device),
+            "valid": self._stacked([one.valid for one in steps]),
+        }
+
+    def _stacked(self, arrays: Sequence[Any]) -> torch.Tensor:
+        rows = [rows_first(array) for array in arrays]
+        return (rows[0] if len(rows) == 1 else torch.cat(rows)).to(self.device)
+
+    @torch.no_grad()
+    def _estimated_again(self, record: Fragments) -> Steps:
+        """An older policy's fragments with the value estimates of today's policy."""
+        self.policy.eval()
+        scale = self.values.scale
+        batch = tree_map(lambda leaf: leaf.to(self.device), {**record.observation, "first": record.first})
+        after = tree_map(lambda leaf: leaf.to(self.device), record.next_observation)
+        values, last = [], []
+        for start in range(0, len(record), self.inference_batch_size_per_gpu):
+            rows = slice(start, start + self.inference_batch_size_per_gpu)
+            state = tree_map(lambda leaf, rows=rows: leaf[rows].to(self.device), record.state)
+            read = []
+            for begin in range(0, record.length, self.context_length):
+                window = _window(batch, rows, slice(begin, begin + self.context_length))
+                latents, state = self.model(window, state)
+                read.append(latents["vpred"].squeeze(-1))
+            values.append(torch.cat(read, dim=1))
+            ended = record.steps.terminated[-1] | record.steps.truncated[-1]
+            next_window = _window(after, rows, slice(None))
+            next_window["first"] = torch.from_numpy(ended[rows]).unsqueeze(1).to(self.device)
+            latents, _ = self.model(next_window, state)
+            last.append(latents["vpred"].reshape(-1))
+        old = record.steps
+        return Steps(
+            rewards=old.rewards,
+            values=np.ascontiguousarray(scale.denormalized(torch.cat(values).cpu().numpy()).T),
+            terminated=old.terminated,
+            truncated=old.truncated,
+            final_values=old.final_values,
+            valid=old.valid,
+            next_values=scale.denormalized(torch.cat(last).cpu().numpy()),
+        )
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write everything that training goes on from; the file is complete or not there at all."""
+        AtomicCheckpointIO().save_checkpoint(self.checkpoint(), path)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What a checkpoint holds: tensors and plain data. Subclasses add their own under ``"online"``."""
+        assert self.rollout_manager is not None
+        schedulers = [] if self.scheduler is None else [self.scheduler.state_dict()]
+        return {
+            "state_dict": {_PREFIX + name: tensor for name, tensor in self.policy.state_dict().items()},
+            "optimizer_states": [self.optimizer.state_dict()],
+            "lr_schedulers": schedulers,
+            "global_step": self.env_steps,
+            "hyper_parameters": {},
+            CHECKPOINT_KEY: {
+                "version": self.version,
+                "session": self.session,
+                "order": self.order.bit_generator.state,
+                "random": random_state.capture(),
+                "rollouts": self.rollout_manager.state_dict(),
+            },
+        }
+
+    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from what :meth:`checkpoint` gave; of another training's checkpoint only the weights are taken."""
+        assert self.rollout_manager is not None
+        weights = {name.removeprefix(_PREFIX): tensor for name, tensor in checkpoint["state_dict"].items()}
+        try:
+            self.policy.load_state_dict(weights)
+        except RuntimeError as error:
+            raise MscoreError(f"resume: the weights in {self.resume} do not fit the policy: {error}") from error
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            return
+        if self.resume_optimizer:
+            self.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+            if self.scheduler is not None and checkpoint["lr_schedulers"]:
+                self.scheduler.load_state_dict(checkpoint["lr_schedulers"][0])
+        self.env_steps = checkpoint["global_step"]
+        self.version, self.session = saved["version"], saved["session"]
+        self.order.bit_generator.state = saved["order"]
+        self.rollout_manager.load_state_dict(saved["rollouts"])
+        random_state.restore(saved["random"])
+
+    def _load(self, path: str | Path) -> None:
+        if not Path(path).is_file():
+            raise MscoreError(f"resume: there is no checkpoint at {path}")
+        self.load_checkpoint(AtomicCheckpointIO().load_checkpoint(path, map_location=lambda storage, _: storage))
+
+
+def _window(batch: dict[str, Any], rows: slice, steps: slice) -> dict[str, Any]:
+    """Some rows and steps of a batch of observations."""
+    return {key: _part(value, rows, steps) for key, value in batch.items()}
+
+
+def _part(value: Any, rows: slice, steps: slice) -> Any:
+    if isinstance(value, list):
+        return [row[steps] for row in value[rows]]
+    return tree_map(lambda leaf: leaf[rows, steps], value)
+
+
+def _checked(arguments: dict[str, Any], rollout_manager: RolloutManager | None) -> dict[str, Any]:
+    known = list(inspect.signature(LocalRolloutManager).parameters)[2:]
+    for name in arguments:
+        if name not in known:
+            raise MscoreError(f"unknown argument {name!r} of an online trainer.{did_you_mean(name, known)}")
+        if rollout_manager is not None:
+            raise MscoreError(f"{name!r} is for the rollout manager, and one was given: set it there")
+    return arguments
