@@ -21,7 +21,20 @@ from mscore.plugins import installed_plugins
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").is_file())
-HEAVY = {"torch", "lightning", "numpy", "gymnasium", "omegaconf", "pydantic", "minigrid", "av", "cv2", "lmdb", "minari"}
+HEAVY = {
+    "torch",
+    "lightning",
+    "numpy",
+    "gymnasium",
+    "omegaconf",
+    "pydantic",
+    "minigrid",
+    "av",
+    "cv2",
+    "lmdb",
+    "minari",
+    "crafter",
+}
 
 every_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
 

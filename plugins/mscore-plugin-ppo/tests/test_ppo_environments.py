@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from mscore_plugin_ppo.environments.in_process import InProcessEnvironments
 
-from mscore import MscoreError
-from mscore.contracts.environment import as_environment
+from mscore import MscoreError, as_environment
 
 
 class Countdown(gymnasium.Env):

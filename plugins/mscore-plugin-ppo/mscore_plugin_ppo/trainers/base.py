@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, tree_map
-from mscore.errors import did_you_mean
-from mscore.offline import random_state
+from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, did_you_mean, random_state, tree_map
 from mscore_plugin_ppo.learner.values import ValueNormalizer
 from mscore_plugin_ppo.rollouts.advantages import GAE, Steps
 from mscore_plugin_ppo.rollouts.fragments import Fragments, follows, rows_first
