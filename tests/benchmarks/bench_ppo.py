@@ -13,6 +13,7 @@ Parts can be run alone, and smaller::
 """
 
 import argparse
+import logging
 import warnings
 
 import ppo_curves
@@ -44,6 +45,7 @@ def main():
     """Print what was asked for."""
     given = arguments()
     warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     parts = GROUPS.get(given.part, [given.part])
     if "speed" in parts:
