@@ -179,7 +179,8 @@ def test_the_page_of_the_directory_has_its_rows():
 def test_entry_points_are_in_one_group():
     ours = {"mscore", *(folder.name for folder in PLUGINS)}
     groups = {point.group for name in ours for point in distribution(name).entry_points}
-    assert groups == {"mscore", "console_scripts"}
+    assert groups == {"mscore", "console_scripts", "torch.backends"}
+    assert [point.group for point in distribution("mscore").entry_points] == ["console_scripts", "torch.backends"]
 
 
 # --- the core's arrows ------------------------------------------------------------------------------
