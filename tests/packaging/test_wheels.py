@@ -169,6 +169,28 @@ def test_a_script_may_import_lightning_before_mscore(fresh):
     fresh.code("import lightning, torchvision, timm; from mscore_plugin_rocket import RocketPolicy")
 
 
+def test_hydra_may_load_a_scripts_arguments(fresh, wheels):
+    # hydra needs an older OmegaConf than the one that is lent.
+    for lent in (fresh.folder / "libraries").glob("omegaconf*"):
+        lent.unlink()
+    fresh.install(wheel_of(wheels, "mscore"), "hydra-core", index=True)
+    (fresh.work / "conf").mkdir()
+    (fresh.work / "conf" / "config.yaml").write_text("weight: 0.01\nmodel: {hiddim: 32, layers: [1, 2]}\n")
+    (fresh.work / "train.py").write_text(
+        "import hydra\n"
+        "from mscore import MineLightning\n"
+        "from mscore.offline import convert_to_normal\n"
+        "from mscore.testing import TinyObjective, TinyPolicy\n"
+        "@hydra.main(config_path='conf', config_name='config', version_base=None)\n"
+        "def main(args):\n"
+        "    module = MineLightning(TinyPolicy(), [TinyObjective()], hyperparameters=convert_to_normal(args))\n"
+        "    assert type(module.hparams['model']) is dict and type(module.hparams['model']['layers']) is list\n"
+        "    print(module.hparams)\n"
+        "main()\n"
+    )
+    assert "32" in fresh.code("import runpy; runpy.run_path('train.py', run_name='__main__')")
+
+
 @every_plugin
 def test_a_plugin_installs_with_only_what_it_declares(fresh, folder):
     fresh.install(folder.name)

@@ -119,6 +119,32 @@ def test_nothing_is_kept_between_calls(small, window):
     assert len(pickle.dumps(policy)) < 4_000_000
 
 
+class AsTheGuidePrintsIt(VPTPolicy):
+    """With the ``forward`` of MineStudio's guide "Offline Training"."""
+
+    # fmt: off
+    def forward(self, input, state_in, **kwargs):
+        B, T = input["image"].shape[:2]
+        first = torch.tensor([[False]], device=self.device).repeat(B, T)
+        state_in = self.initial_state(B) if state_in is None else state_in
+        (pi_h, v_h), state_out = self.net(input, state_in, context={"first": first})
+        pi_logits = self.pi_head(pi_h)
+        vpred = self.value_head(v_h)
+        latents = {'pi_logits': pi_logits, 'vpred': vpred}
+        return latents, state_out
+    # fmt: on
+
+
+@torch.no_grad()
+def test_a_subclass_as_minestudios_guide_writes_one(small, window):
+    policy, batch = small(), window(2, 6)
+    subclass = AsTheGuidePrintsIt(policy.policy_kwargs, policy.action_space, policy.temperature).eval()
+    subclass.load_state_dict(policy.state_dict())
+    latents, state = subclass(batch, None)
+    close(latents, policy(batch)[0])
+    subclass.get_action({"image": batch["image"][:, :1]}, state)
+
+
 # --- MineStudio's bugs ------------------------------------------------------------------------------
 
 
