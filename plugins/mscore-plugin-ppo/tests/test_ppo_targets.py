@@ -1,4 +1,4 @@
-"""What is learned in how many steps, with margins; ``tests/benchmarks/bench_ppo.py`` measures the targets themselves."""
+"""What is learned in how many steps, with margins; ``tests/benchmarks/bench_ppo.py`` measures the targets."""
 
 import json
 
