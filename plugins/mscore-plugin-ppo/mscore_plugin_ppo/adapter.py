@@ -31,8 +31,8 @@ class PPO(Trainer):
         env_processes: each environment in a process of its own, replaced when it dies, hangs or raises; for
             environments that are slow, or may fail.
         step_timeout: seconds that a step of an environment's process may take.
-        start_timeout: seconds that starting an environment's process may take.
-        max_restarts: replacements of one environment in a row after which the run stops.
+        start_timeout: seconds that starting an environment's process, or an actor, may take.
+        max_restarts: replacements of one environment, or actor, in a row after which the run stops.
         batch_size_per_gpu: fragments of a minibatch; for a policy without memory as many frames as these
             have, shuffled across all fragments.
         batches_per_iteration: minibatches of an epoch.
@@ -61,8 +61,17 @@ class PPO(Trainer):
         num_cpus_per_reader: CPU cores that a reader may use.
         prefetch_batches: minibatches that the readers have ready, beside the next one.
         inference_batch_size_per_gpu: fragments of an older policy that are read at once.
-        num_workers: processes that train; 0 trains in the run's own.
-        num_gpus_per_worker: 0 trains on the CPU.
+        num_workers: processes of Ray Train's that train, each on its share of the fragments; 0 trains in the
+            run's own.
+        num_gpus_per_worker: GPUs of each of these processes, or of the run's own; 0 trains on the CPU.
+        num_rollout_workers: actors on Ray that act, each in ``num_envs`` environments, shared by the training
+            processes; 0 acts where it is trained.
+        num_cpus_per_rollout_worker: CPU cores of each actor.
+        num_gpus_per_rollout_worker: GPUs of each actor, or a part of one; 0 acts on the CPU.
+        asynchronous: the actors play for the next iteration while the policy learns from this one.
+        fragment_timeout: seconds that an actor may take for its fragments of ``fragment_length`` steps, after
+            which it is replaced.
+        ray_address: of a running Ray cluster; None for ``RAY_ADDRESS``, or else a Ray of this machine's own.
         checkpoint_every_n_iterations: iterations between two writes of ``checkpoints/last.ckpt``, from which a
             run resumes; it is also written at the end and when the run is asked to stop.
         num_threads: threads that torch computes with; None leaves that as it is. Small policies are fastest
@@ -72,7 +81,12 @@ class PPO(Trainer):
     sections: ClassVar[frozenset[str]] = frozenset({"objectives", "optimizer", "scheduler"})
     honours_callbacks: ClassVar[bool] = False
     run_length: ClassVar[frozenset[str]] = frozenset({"max_steps"})
-    placement: ClassVar[frozenset[str]] = frozenset({"num_workers", "num_gpus_per_worker", "num_threads"})
+    placement: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("num_workers", "num_gpus_per_worker", "num_threads", "num_rollout_workers", "ray_address"),
+            *("num_cpus_per_rollout_worker", "num_gpus_per_rollout_worker", "fragment_timeout"),
+        }
+    )
     rehearsal: ClassVar[dict[str, Any]] = {"max_steps": 1}
 
     def __init__(
@@ -112,6 +126,12 @@ class PPO(Trainer):
         inference_batch_size_per_gpu: Positive = 8,
         num_workers: Annotated[int, Ge(0)] = 0,
         num_gpus_per_worker: Annotated[float, Ge(0)] = 0.0,
+        num_rollout_workers: Annotated[int, Ge(0)] = 0,
+        num_cpus_per_rollout_worker: Annotated[float, Gt(0)] = 1.0,
+        num_gpus_per_rollout_worker: Annotated[float, Ge(0)] = 0.0,
+        asynchronous: bool = False,
+        fragment_timeout: Annotated[float, Gt(0)] = 300.0,
+        ray_address: str | None = None,
         checkpoint_every_n_iterations: Positive = 20,
         num_threads: Positive | None = 1,
     ) -> None:
@@ -126,28 +146,32 @@ class PPO(Trainer):
 
         Raises:
             Interrupted: the process was asked to stop (SIGTERM or Ctrl-C); ``last.ckpt`` is up to date.
-            MscoreError: the run has no environment, or training cannot go on.
+            MscoreError: the run has no environment, Ray is asked for and not there, or training cannot go on.
         """
         if run.environment is None:
             raise MscoreError("the trainer ppo plays in an environment: the config needs an `environment:` section")
         stop = StopRequest()
+        elsewhere = bool(self.arguments["num_workers"])
         trainer = _RunTrainer(
             run,
+            self.num_threads,
             max_env_steps=self.max_steps,
             whole_config=run.hyperparameters,
             objectives=run.objectives,
-            monitors=[*self._monitors(run), stop],
+            monitors=[*self._monitors(run), *([] if elsewhere else [stop])],
             resume=run.resume_from,
             seed=run.config.seed,
+            storage_path=run.directory,
             **self.arguments,
         )
-        threads = torch.get_num_threads()
-        if self.num_threads is not None:
-            torch.set_num_threads(self.num_threads)
+        if elsewhere:
+            stop.on_start(trainer)  # signals arrive in this process, which tells those that train
         try:
             trainer.fit()
         finally:
-            torch.set_num_threads(threads)
+            stop.close()
+        if elsewhere:
+            run.policy.load_state_dict(trainer.policy.state_dict())
         if stop.asked:
             raise Interrupted(f"the run was asked to stop at step {trainer.env_steps}")
 
@@ -163,12 +187,19 @@ class PPO(Trainer):
 class _RunTrainer(PPOTrainer):
     """PPO on a run's own policy, with the optimizer and scheduler of its config."""
 
-    def __init__(self, run: Run, **arguments: Any) -> None:
-        super().__init__(None, self._acting_policy, run.environment, **arguments)
+    def __init__(self, run: Run, num_threads: int | None, **arguments: Any) -> None:
+        super().__init__(None, _Copies(run.policy), run.environment, **arguments)
         self.run = run
+        self.num_threads = num_threads
 
-    def _acting_policy(self) -> MinePolicy:
-        return copy.deepcopy(self.run.policy)
+    def _train_func(self, config: dict[str, Any]) -> Any:
+        threads = torch.get_num_threads()
+        if self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
+        try:
+            return super()._train_func(config)
+        finally:
+            torch.set_num_threads(threads)
 
     def setup_model_and_optimizer(self) -> tuple[MinePolicy, torch.optim.Optimizer]:
         """The run's policy, and its config's optimizer over the policy's and the objectives' parameters."""
@@ -178,3 +209,16 @@ class _RunTrainer(PPOTrainer):
         optimizer: torch.optim.Optimizer = build(self.run.config.optimizer, injected={"params": parameters})
         self.scheduler = build(self.run.config.scheduler, injected={"optimizer": optimizer})
         return policy, optimizer
+
+
+class _Copies:
+    """Makes copies of a policy; wherever it is sent to, the policy is on the CPU."""
+
+    def __init__(self, policy: MinePolicy) -> None:
+        self.policy = policy
+
+    def __call__(self) -> MinePolicy:
+        return copy.deepcopy(self.policy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Copies, (self().cpu(),)

@@ -95,6 +95,8 @@ class LastCheckpoint(Watching):
         every: iterations between two writes.
     """
 
+    on_every_rank = True
+
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
         self.every = every

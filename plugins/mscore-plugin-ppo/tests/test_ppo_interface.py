@@ -1,6 +1,8 @@
 """The interface that MineStudio documents: a subclass from its Usage section, ``start_trainer``, every argument."""
 
 import inspect
+import subprocess
+import sys
 
 import gymnasium
 import pytest
@@ -188,12 +190,35 @@ def test_prefetch_batches_is_how_many_are_gathered_ahead(monkeypatch):
     assert set(ahead) == {(True, 3)}
 
 
-def test_a_gpu_that_is_not_there_and_workers_that_cannot_be_started_are_errors():
-    if not torch.cuda.is_available():
-        with pytest.raises(MscoreError, match="finds no GPU"):
-            ppo(num_gpus_per_worker=1).fit()
-    with pytest.raises(MscoreError, match="num_workers is 2"):
-        ppo(num_workers=2).fit()
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error():
+    with pytest.raises(MscoreError, match="finds no GPU"):
+        ppo(num_gpus_per_worker=1).fit()
+
+
+def test_processes_without_ray_are_an_error_that_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for asked in ({"num_workers": 1}, {"num_rollout_workers": 1}):
+        with pytest.raises(MscoreError, match=r'pip install "mscore-plugin-ppo\[ray\]"'):
+            ppo(**asked).fit()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"asynchronous": True}, "Set num_rollout_workers to at least 1"),
+        ({"num_workers": 2, "num_rollout_workers": 3}, "3 rollout workers cannot be shared evenly by 2"),
+        ({"num_rollout_worker": 1}, "unknown argument 'num_rollout_worker'"),
+    ],
+)
+def test_arguments_that_contradict_one_another_are_refused(arguments, message):
+    with pytest.raises(MscoreError, match=message):
+        ppo(**arguments)
+
+
+def test_ray_is_not_imported_unless_it_is_asked_for():
+    code = "import sys, mscore_plugin_ppo.adapter, mscore_plugin_ppo.trainers.start; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_resume_goes_on_and_resume_optimizer_says_with_what(tmp_path):
@@ -227,7 +252,7 @@ def test_a_rollout_manager_that_is_given_is_used_and_left_open(monkeypatch):
     monkeypatch.setattr(Collector, "collect", lambda self, version: collected.append(self) or collect(self, version))
     settings = {"num_iterations": 1, "batch_size_per_gpu": 1, "batches_per_iteration": 2}
     PPOTrainer(manager, policy, cartpole, **settings).fit()
-    assert collected == [manager._collector]
+    assert collected == [manager.worker.collector]
     with pytest.raises(MscoreError, match="'num_envs' is for the rollout manager"):
         PPOTrainer(manager, policy, cartpole, num_envs=3)
 

@@ -233,8 +233,8 @@ def test_objectives_read_each_fragment_once_and_are_evaluated_on_every_minibatch
 
 
 def fragments(manager, version):
-    manager.update_model(ModelVersion("s", version, dict(manager._collector.policy.state_dict())))
-    return manager._collector.collect(manager._version)
+    manager.update_model(ModelVersion("s", version, dict(manager.worker.collector.policy.state_dict())))
+    return manager.worker.collect()
 
 
 def test_what_lags_too_far_behind_or_is_used_up_is_let_go():
@@ -257,16 +257,6 @@ def test_what_lags_too_far_behind_or_is_used_up_is_let_go():
         buffer.take(4)
     buffer.update("another session", 1)
     assert len(buffer) == 0
-
-
-def test_a_buffer_that_is_full_says_so():
-    manager = LocalRolloutManager(policy, TinyEnvironment(), num_envs=2, fragment_length=4)
-    buffer = FragmentBuffer(capacity=4)
-    buffer.update("s", 1)
-    for _ in range(2):
-        assert buffer.has_room
-        buffer.add(fragments(manager, 1))
-    assert not buffer.has_room
 
 
 def test_a_fragment_is_used_as_often_as_it_may_be():

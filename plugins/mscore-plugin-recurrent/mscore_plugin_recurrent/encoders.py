@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import nn
 
-from mscore import MscoreError
-from mscore.heads.spaces import is_text
+from mscore import MscoreError, is_text
 
 Kind = Literal["grid", "picture", "numbers", "choices", "text"]
 

@@ -62,23 +62,26 @@ class Minibatches:
         self._whole = bool(mask.all())
         if recurrent:
             self._batch, self._state = batch, state
-            self._count, self._size = mask.shape[0], size
+            rows = mask.shape[0]
         else:
             valid = None if self._whole else mask.flatten().nonzero().squeeze(1)
             self._batch = {key: _frames(value, mask.shape[1], valid) for key, value in batch.items()}
             self._state, self._whole = None, True
-            self._count, self._size = len(self._batch["mask"]), size * mask.shape[1]
-
-    def __len__(self) -> int:
-        return -(-self._count // self._size)
+            rows, size = len(self._batch["mask"]), size * mask.shape[1]
+        self._rows, self._size = rows, size
+        self.count = -(-rows // size)
+        """Minibatches of an epoch. More may be asked for, which are smaller."""
 
     def epoch(self) -> Iterator[Minibatch]:
         """All fragments (frames) once."""
-        if self._size >= self._count:
+        if self.count == 1:
             yield Minibatch(self._batch, self._state, self._whole)
             return
-        order = torch.from_numpy(self._random.permutation(self._count))
-        tasks = [partial(self._gather, rows) for rows in torch.split(order, self._size)]
+        order = torch.from_numpy(self._random.permutation(self._rows))
+        parts = torch.split(order, self._size)
+        if len(parts) < self.count:
+            parts = torch.tensor_split(order, self.count)
+        tasks = [partial(self._gather, rows) for rows in parts]
         yield from _read(tasks, self._readers, self._ahead)
 
     def _gather(self, rows: torch.Tensor) -> Minibatch:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mscore import MinePolicy, MscoreError, ObjectiveCallback, tree_detach
 from mscore_plugin_ppo.learner.loss import LossSettings, diagnostics, ppo_loss
 from mscore_plugin_ppo.learner.minibatches import Minibatch, chunks
+from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.reference import Reference
 from mscore_plugin_ppo.rollouts.versions import ValueScale
 
@@ -62,12 +63,13 @@ class Learner:
     looked at after it was averaged, so that all leave it out together.
 
     Args:
-        model: the policy, or what wraps it to train it on several processes.
+        model: the policy, or what wraps it.
         policy: the policy itself.
         optimizer: of the policy's parameters.
         scheduler: stepped with the optimizer.
         objectives: by label; their losses are added to PPO's.
         reference: the policy that the KL term holds it near, where there is one.
+        ranks: the processes whose gradients are averaged.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Learner:
         scheduler: LRScheduler | None = None,
         objectives: Mapping[str, ObjectiveCallback] | None = None,
         reference: Reference | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = model
         self.policy = policy
@@ -85,6 +88,7 @@ class Learner:
         self.scheduler = scheduler
         self.objectives = dict(objectives or {})
         self.reference = reference
+        self.ranks = ranks or Ranks()
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._batches = 0
 
@@ -147,6 +151,7 @@ class Learner:
         return loss, metrics
 
     def _step(self, update: Update, tally: Tally) -> None:
+        self.ranks.average_gradients(self._parameters)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         size = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
         if not math.isfinite(size):

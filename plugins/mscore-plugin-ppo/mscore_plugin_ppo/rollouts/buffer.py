@@ -6,18 +6,16 @@ from mscore_plugin_ppo.rollouts.fragments import Fragments
 
 
 class FragmentBuffer:
-    """A bounded queue of fragments, first in, first out, that lets go of what is too old or used up.
+    """A queue of fragments, first in, first out, that lets go of what is too old or used up.
 
     Args:
         max_staleness: versions that fragments may lag behind the newest.
         max_reuse: how often fragments may be learned from.
-        capacity: fragments (rows) that are held at most; whoever fills the buffer stops there.
     """
 
-    def __init__(self, max_staleness: int = 0, max_reuse: int = 1, capacity: int | None = None) -> None:
+    def __init__(self, max_staleness: int = 0, max_reuse: int = 1) -> None:
         self.max_staleness = max_staleness
         self.max_reuse = max_reuse
-        self.capacity = capacity
         self.dropped = 0
         """Fragments (rows) that were let go unused or before their time."""
         self._queue: deque[Fragments] = deque()
@@ -26,11 +24,6 @@ class FragmentBuffer:
 
     def __len__(self) -> int:
         return sum(map(len, self._queue))
-
-    @property
-    def has_room(self) -> bool:
-        """Whether more should be collected."""
-        return self.capacity is None or len(self) < self.capacity
 
     def update(self, session: str, version: int) -> None:
         """A new version is there: what lags too far behind is let go."""

@@ -120,5 +120,5 @@ def _joined(values: list[Any]) -> Any:
 
 
 def rows_first(array: Floats) -> torch.Tensor:
-    """(T, B) to a tensor (B, T)."""
-    return torch.from_numpy(array).transpose(0, 1).contiguous()
+    """(T, B) to a tensor (B, T) of its own: what came from elsewhere must not be written to."""
+    return torch.tensor(array.T)

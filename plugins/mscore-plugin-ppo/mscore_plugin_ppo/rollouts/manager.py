@@ -1,22 +1,21 @@
 """Who acts for a trainer: what a trainer asks of it, and the one that acts in the trainer's own process."""
 
-from collections.abc import Callable
+import threading
 from typing import Any, Protocol
 
-import gymnasium
 import torch
 
-from mscore import Environment, MinePolicy, MscoreError
-from mscore.contracts.environment import as_environment
-from mscore_plugin_ppo.environments.in_process import InProcessEnvironments
-from mscore_plugin_ppo.environments.supervised import SupervisedEnvironments
+from mscore import MscoreError
 from mscore_plugin_ppo.rollouts.buffer import FragmentBuffer
-from mscore_plugin_ppo.rollouts.collector import Collector
 from mscore_plugin_ppo.rollouts.fragments import Fragments
 from mscore_plugin_ppo.rollouts.versions import ModelVersion
-
-EnvGenerator = Callable[[], gymnasium.Env[Any, Any]] | Environment
-PolicyGenerator = Callable[[], MinePolicy]
+from mscore_plugin_ppo.rollouts.worker import (
+    EnvGenerator,
+    PolicyGenerator,
+    RolloutWorker,
+    WorkerSettings,
+    states_of_workers,
+)
 
 
 class RolloutManager(Protocol):
@@ -27,7 +26,7 @@ class RolloutManager(Protocol):
     fragment_length: int
 
     def update_model(self, version: ModelVersion) -> int:
-        """Act with other weights from now on; how many workers have them."""
+        """Act with other weights from now on; how many workers do so."""
         ...
 
     def fetch_fragments(self, num_fragments: int) -> list[Fragments]:
@@ -35,7 +34,7 @@ class RolloutManager(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where everything is, for a checkpoint."""
+        """Where everything is, for a checkpoint: ``workers``, a list."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -65,8 +64,9 @@ class LocalRolloutManager:
         max_restarts: replacements of one environment in a row after which the run stops.
         max_staleness: versions that fragments which are learned from again may lag behind.
         max_reuse: how often a fragment is learned from.
-        seed: from which the environments' episodes are derived.
+        seed: from which the environments' episodes and the random numbers of acting are derived.
         device: where the policy acts.
+        first_worker: number of this process's worker, where several processes train.
     """
 
     def __init__(
@@ -84,38 +84,27 @@ class LocalRolloutManager:
         max_reuse: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        first_worker: int = 0,
     ) -> None:
-        environment = as_environment(env_generator)
         self.num_envs = num_envs
         self.fragment_length = fragment_length
         self.buffer = FragmentBuffer(max_staleness, max_reuse)
-        self.environments: InProcessEnvironments | SupervisedEnvironments
-        if env_processes:
-            self.environments = SupervisedEnvironments(
-                environment, num_envs, seed, step_timeout, start_timeout, max_restarts
-            )
-        else:
-            self.environments = InProcessEnvironments(environment, num_envs, seed)
-        self._collector = Collector(policy_generator(), self.environments, environment, fragment_length, device=device)
-        self._own = list(self._collector.policy.state_dict().values())
-        self._names = list(self._collector.policy.state_dict())
-        self._version: ModelVersion | None = None
+        settings = WorkerSettings(
+            num_envs, fragment_length, env_processes, step_timeout, start_timeout, max_restarts, seed, device
+        )
+        self.worker = RolloutWorker(policy_generator, env_generator, settings, first_worker)
+        self.environments = self.worker.environments
+        self._lock = threading.Lock()
 
     def update_model(self, version: ModelVersion) -> int:
-        """Act with other weights from now on.
+        """Act with other weights from now on; another thread may call it while fragments are fetched.
 
         Raises:
             MscoreError: the weights are not those of the policy that acts.
         """
-        if list(version.weights) != self._names:
-            raise MscoreError(
-                "the weights that were broadcast are not those of the policy that `policy_generator` makes: "
-                f"{', '.join(sorted(set(version.weights) ^ set(self._names))[:8])}"
-            )
-        with torch.no_grad():
-            torch._foreach_copy_(self._own, list(version.weights.values()))
-        self._version = version
-        self.buffer.update(version.session, version.version)
+        with self._lock:
+            self.worker.update(version)
+            self.buffer.update(version.session, version.version)
         return 1
 
     def fetch_fragments(self, num_fragments: int) -> list[Fragments]:
@@ -124,24 +113,23 @@ class LocalRolloutManager:
         Raises:
             MscoreError: no weights were broadcast yet, or ``num_fragments`` is no multiple of ``num_envs``.
         """
-        if self._version is None:
-            raise MscoreError("there is no policy to act with yet; call broadcast_model_to_rollout_workers first")
-        if num_fragments < 1 or num_fragments % self.num_envs:
-            raise MscoreError(
-                f"{num_fragments} fragments were asked for, and they come {self.num_envs} at a time, one of each "
-                "environment; ask for a multiple (batch_size_per_gpu x batches_per_iteration), or change num_envs"
-            )
-        while len(self.buffer) < num_fragments:
-            self.buffer.add(self._collector.collect(self._version))
-        return self.buffer.take(num_fragments)
+        refuse_part_of_a_round(num_fragments, self.num_envs)
+        while True:
+            with self._lock:
+                if len(self.buffer) >= num_fragments:
+                    return self.buffer.take(num_fragments)
+            fragments = self.worker.collect()
+            with self._lock:
+                self.buffer.add(fragments)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the environments and the policy's memory are; fragments that wait are not kept."""
-        return self._collector.state_dict()
+        return {"workers": [self.worker.state_dict()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        self._collector.load_state_dict(state)
+        for saved in states_of_workers(state, 1):
+            self.worker.load_state_dict(saved)
 
     def health(self) -> dict[str, int]:
         """Replacements of environments, by their cause, and fragments that were let go."""
@@ -149,4 +137,17 @@ class LocalRolloutManager:
 
     def close(self) -> None:
         """End the environments."""
-        self.environments.close()
+        self.worker.close()
+
+
+def refuse_part_of_a_round(num_fragments: int, num_envs: int) -> None:
+    """Check that fragments are asked for as they come: one of each environment.
+
+    Raises:
+        MscoreError: they are not.
+    """
+    if num_fragments < 1 or num_fragments % num_envs:
+        raise MscoreError(
+            f"{num_fragments} fragments were asked for, and they come {num_envs} at a time, one of each "
+            "environment; ask for a multiple (batch_size_per_gpu x batches_per_iteration), or change num_envs"
+        )

@@ -1,10 +1,9 @@
 """The base of online trainers: it acts through a rollout manager, estimates advantages, and keeps checkpoints."""
 
-import inspect
 import math
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, tree_map
-from mscore.errors import did_you_mean
-from mscore.offline import random_state
+from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, random_state, tree_map
+from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.values import ValueNormalizer
 from mscore_plugin_ppo.rollouts.advantages import GAE, Steps
 from mscore_plugin_ppo.rollouts.fragments import Fragments, follows, rows_first
-from mscore_plugin_ppo.rollouts.manager import EnvGenerator, LocalRolloutManager, PolicyGenerator, RolloutManager
+from mscore_plugin_ppo.rollouts.manager import RolloutManager
 from mscore_plugin_ppo.rollouts.versions import ModelVersion
+from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator
+from mscore_plugin_ppo.trainers.acting import make_manager, ray_needs, refuse_unknown
 
 CHECKPOINT_KEY = "online"
 """Key of a checkpoint under which an online training keeps what it goes on from, beside the usual keys."""
@@ -36,17 +36,21 @@ class BaseTrainer(ABC):
     :meth:`fetch_fragments_and_estimate_advantages`, and :meth:`broadcast_model_to_rollout_workers` lets the
     rollout workers act with the new weights.
 
+    With ``num_workers`` of at least 1, :meth:`train` runs in as many processes of Ray Train's: on all machines
+    of a cluster, each on its share of the fragments, with gradients that are averaged before the optimizer's
+    step. The trainer is pickled for that, and what it has learned is in this one afterwards.
+
     Args:
-        rollout_manager: who acts; None makes one that acts in this process (``LocalRolloutManager``), to
-            which ``kwargs`` go.
+        rollout_manager: who acts; None makes one that acts in the training process (``LocalRolloutManager``) or
+            in actors on Ray (``RayRolloutManager``), to which ``kwargs`` go.
         policy_generator: makes the policy; it is called for the trainer and for whoever acts.
         env_generator: makes one environment, or an ``mscore.Environment``.
-        num_workers: processes that train; 0 trains in this one.
+        num_workers: processes of Ray Train's that train; 0 trains in this one.
         num_readers: threads that gather minibatches while the one before is learned from; 0 gathers them
             when they are needed.
         num_cpus_per_reader: CPU cores that a reader may use; readers share threads where they ask for less
             than one each.
-        num_gpus_per_worker: 0 trains on the CPU.
+        num_gpus_per_worker: GPUs of each training process; 0 trains on the CPU.
         prefetch_batches: minibatches that the readers have ready, beside the next one.
         discount: of rewards per step.
         gae_lambda: of generalized advantage estimation.
@@ -58,13 +62,18 @@ class BaseTrainer(ABC):
         resume: a checkpoint to go on from.
         resume_optimizer: also go on with the optimizer's state.
         seed: of the order of minibatches, and of the environments' episodes.
-        **kwargs: parameters of ``LocalRolloutManager``.
+        num_rollout_workers: actors on Ray that act, over all training processes; 0 acts in the training process.
+        ray_address: of a running cluster; None for ``RAY_ADDRESS``, or else a Ray of this machine's own.
+        storage_path: folder that all machines of a cluster see; Ray Train keeps notes in a temporary folder
+            there. None takes one of this machine.
+        **kwargs: parameters of ``LocalRolloutManager`` and ``RayRolloutManager``.
 
     Attributes:
         gae_actor: estimates advantages and value targets.
+        ranks: this training process among the others.
 
     Raises:
-        MscoreError: an unknown argument, or a device that is not there.
+        MscoreError: an unknown argument, or arguments that contradict one another.
     """
 
     model: torch.nn.Module
@@ -89,6 +98,9 @@ class BaseTrainer(ABC):
         resume: str | Path | None = None,
         resume_optimizer: bool = True,
         seed: int = 0,
+        num_rollout_workers: int = 0,
+        ray_address: str | None = None,
+        storage_path: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         self.rollout_manager = rollout_manager
@@ -107,6 +119,14 @@ class BaseTrainer(ABC):
         self.resume = resume
         self.resume_optimizer = resume_optimizer
         self.seed = seed
+        self.num_rollout_workers = num_rollout_workers
+        self.ray_address = ray_address
+        self.storage_path = storage_path
+        self.ranks = Ranks()
+        self.should_stop = False
+        """Set to end training; when, is up to :meth:`train`: ``PPOTrainer`` ends after its iteration."""
+        self.stop_asked: Callable[[], bool] | None = None
+        """Asks elsewhere whether training is to end."""
         self.gae_actor = GAE(discount, gae_lambda)
         self.scheduler: LRScheduler | None = None
         self.version = 0
@@ -114,7 +134,8 @@ class BaseTrainer(ABC):
         """Steps taken in environments."""
         self.session = uuid.uuid4().hex
         self.order = np.random.default_rng(seed)
-        self._rollout_arguments = _checked(kwargs, rollout_manager)
+        refuse_unknown(kwargs, rollout_manager, num_workers, num_rollout_workers)
+        self._rollout_arguments = kwargs
 
     # --- what subclasses say ----------------------------------------------------------------------
 
@@ -131,15 +152,24 @@ class BaseTrainer(ABC):
     def fit(self) -> Any:
         """Train to the end.
 
+        Returns:
+            What :meth:`train` returns; with several processes, on rank 0.
+
         Raises:
-            MscoreError: there is no way here to train with so many workers.
+            MscoreError: Ray is asked for and not installed, or does not have what is asked for; or what
+                :meth:`train` raises.
         """
-        if self.num_workers > 1:
-            raise MscoreError(
-                f"num_workers is {self.num_workers}: training on several processes needs a backend that starts them, "
-                "and this version has none; 0 trains in this process"
-            )
-        return self._train_func({})
+        if not (self.num_workers or self.num_rollout_workers):
+            return self._train_func({})
+        from mscore_plugin_ppo.cluster.connection import connected
+
+        needs = ray_needs(self.num_workers, self.num_gpus_per_worker, self.num_rollout_workers, self._rollout_arguments)
+        with connected(self.ray_address, *needs):
+            if not self.num_workers:
+                return self._train_func({})
+            from mscore_plugin_ppo.cluster.training import train_on_ray
+
+            return train_on_ray(self)
 
     def _train_func(self, config: dict[str, Any]) -> Any:
         """Set everything up and train: what runs in every training process."""
@@ -147,11 +177,19 @@ class BaseTrainer(ABC):
         policy, self.optimizer = self.setup_model_and_optimizer()
         self.policy = policy.to(self.device)
         self.model = self.policy
+        self._join_ranks()
         self.values = ValueNormalizer(self.policy, self.use_normalized_vf)
         own_manager = self.rollout_manager is None
         if self.rollout_manager is None:
-            arguments = {"seed": self.seed, "device": self.device, **self._rollout_arguments}
-            self.rollout_manager = LocalRolloutManager(self.policy_generator, self.env_generator, **arguments)
+            self.rollout_manager = make_manager(
+                self.policy_generator,
+                self.env_generator,
+                self._rollout_arguments,
+                num_rollout_workers=self.num_rollout_workers,
+                ranks=self.ranks,
+                device=self.device,
+                seed=self.seed,
+            )
         try:
             if self.resume is not None:
                 self._load(self.resume)
@@ -160,6 +198,14 @@ class BaseTrainer(ABC):
         finally:
             if own_manager:
                 self.rollout_manager.close()
+
+    def _join_ranks(self) -> None:
+        """Begin where rank 0 begins, and step by averaged gradients."""
+        if self.ranks.world == 1:
+            return
+        parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
+        self.ranks.broadcast([*self.policy.state_dict().values(), *parameters])
+        self.optimizer.register_step_pre_hook(self.ranks.average_before_step)
 
     def _find_device(self) -> torch.device:
         if self.num_gpus_per_worker <= 0:
@@ -180,7 +226,7 @@ class BaseTrainer(ABC):
     # --- fragments --------------------------------------------------------------------------------
 
     def broadcast_model_to_rollout_workers(self, new_version: bool) -> int:
-        """Let the rollout workers act with the weights that the policy has now.
+        """Let the rollout workers act with the weights that the policy has now; each process tells its own.
 
         Args:
             new_version: count the version up; fragments of earlier ones grow stale.
@@ -198,19 +244,21 @@ class BaseTrainer(ABC):
         """Fetch fragments, and estimate what their actions were worth.
 
         Args:
-            num_fragments: how many; a multiple of the environments that are stepped together.
+            num_fragments: how many, over all training processes; a multiple of the environments that are stepped
+                together.
 
         Returns:
-            ``records``, the fragments (a list of :class:`Fragments` of one or more environments each), and
-            (B, T) float32 tensors whose rows are the records' rows in order: ``rewards``, ``td_targets``,
-            ``advantages``, ``old_vpreds`` (in the returns' units), ``old_logps`` (of the policy that acted);
-            ``valid`` is bool.
+            This process's share: ``records``, the fragments (a list of :class:`Fragments` of one or more
+            environments each), and (B, T) float32 tensors whose rows are the records' rows in order:
+            ``rewards``, ``td_targets``, ``advantages``, ``old_vpreds`` (in the returns' units), ``old_logps`` (of
+            the policy that acted); ``valid`` is bool.
         """
         assert self.rollout_manager is not None
-        records = self.rollout_manager.fetch_fragments(num_fragments)
-        for record in records:
-            if not record.uses > 1:
-                self.env_steps += record.taken
+        if num_fragments % self.ranks.world:
+            raise MscoreError(f"{num_fragments} fragments cannot be shared evenly by {self.ranks.world} processes")
+        records = self.rollout_manager.fetch_fragments(num_fragments // self.ranks.world)
+        taken = sum(record.taken for record in records if record.uses == 1)
+        self.env_steps += sum(self.ranks.gather(taken))
         steps = [one.steps if one.version == self.version else self._estimated_again(one) for one in records]
         advantages: list[Any] = [None] * len(records)
         targets: list[Any] = [None] * len(records)
@@ -271,12 +319,20 @@ class BaseTrainer(ABC):
     # --- checkpoints ------------------------------------------------------------------------------
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Write everything that training goes on from; the file is complete or not there at all."""
-        AtomicCheckpointIO().save_checkpoint(self.checkpoint(), path)
+        """Write everything that training goes on from; the file is complete or not there at all.
+
+        Every training process must call it; rank 0 writes.
+        """
+        checkpoint = self.checkpoint()
+        if self.ranks.rank == 0:
+            AtomicCheckpointIO().save_checkpoint(checkpoint, path)
 
     def checkpoint(self) -> dict[str, Any]:
-        """What a checkpoint holds: tensors and plain data. Subclasses add their own under ``"online"``."""
-        assert self.rollout_manager is not None
+        """What a checkpoint holds: tensors and plain data. Subclasses add their own under ``"online"``.
+
+        What each training process has for itself is there as rank 0's, and in ``others`` as that of the others.
+        """
+        own, *others = self.ranks.gather(self.rank_state())
         schedulers = [] if self.scheduler is None else [self.scheduler.state_dict()]
         return {
             "state_dict": {_PREFIX + name: tensor for name, tensor in self.policy.state_dict().items()},
@@ -287,15 +343,29 @@ class BaseTrainer(ABC):
             CHECKPOINT_KEY: {
                 "version": self.version,
                 "session": self.session,
-                "order": self.order.bit_generator.state,
-                "random": random_state.capture(),
-                "rollouts": self.rollout_manager.state_dict(),
+                **own,
+                "others": others,
             },
         }
 
+    def rank_state(self) -> dict[str, Any]:
+        """What this training process goes on from for itself."""
+        assert self.rollout_manager is not None
+        return {
+            "order": self.order.bit_generator.state,
+            "random": random_state.capture(),
+            "rollouts": self.rollout_manager.state_dict(),
+        }
+
+    def load_rank_state(self, saved: dict[str, Any]) -> None:
+        """Take back what :meth:`rank_state` gave."""
+        assert self.rollout_manager is not None
+        self.order.bit_generator.state = saved["order"]
+        self.rollout_manager.load_state_dict(saved["rollouts"])
+        random_state.restore(saved["random"])
+
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from what :meth:`checkpoint` gave; of another training's checkpoint only the weights are taken."""
-        assert self.rollout_manager is not None
         weights = {name.removeprefix(_PREFIX): tensor for name, tensor in checkpoint["state_dict"].items()}
         try:
             self.policy.load_state_dict(weights)
@@ -310,9 +380,9 @@ class BaseTrainer(ABC):
                 self.scheduler.load_state_dict(checkpoint["lr_schedulers"][0])
         self.env_steps = checkpoint["global_step"]
         self.version, self.session = saved["version"], saved["session"]
-        self.order.bit_generator.state = saved["order"]
-        self.rollout_manager.load_state_dict(saved["rollouts"])
-        random_state.restore(saved["random"])
+        ranks = [saved, *saved["others"]]
+        if self.ranks.rank < len(ranks):
+            self.load_rank_state(ranks[self.ranks.rank])
 
     def _load(self, path: str | Path) -> None:
         if not Path(path).is_file():
@@ -329,13 +399,3 @@ def _part(value: Any, rows: slice, steps: slice) -> Any:
     if isinstance(value, list):
         return [row[steps] for row in value[rows]]
     return tree_map(lambda leaf: leaf[rows, steps], value)
-
-
-def _checked(arguments: dict[str, Any], rollout_manager: RolloutManager | None) -> dict[str, Any]:
-    known = list(inspect.signature(LocalRolloutManager).parameters)[2:]
-    for name in arguments:
-        if name not in known:
-            raise MscoreError(f"unknown argument {name!r} of an online trainer.{did_you_mean(name, known)}")
-        if rollout_manager is not None:
-            raise MscoreError(f"{name!r} is for the rollout manager, and one was given: set it there")
-    return arguments

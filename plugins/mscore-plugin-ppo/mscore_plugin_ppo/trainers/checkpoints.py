@@ -20,6 +20,8 @@ class CheckpointFolder:
         keep_interval: those of multiples of this many iterations stay; of the others only the newest.
     """
 
+    on_every_rank = True
+
     def __init__(self, folder: Path, save_interval: int, keep_interval: int) -> None:
         self.folder = folder
         self.save_interval = save_interval
@@ -45,6 +47,8 @@ class CheckpointFolder:
     def _save(self, trainer: "PPOTrainer") -> None:
         trainer.save_checkpoint(self.folder / f"iteration-{trainer.iteration}.ckpt")
         self._saved = trainer.iteration
+        if trainer.ranks.rank:
+            return
         for path in self.folder.iterdir():
             match = _NAME.fullmatch(path.name)
             if match and int(match[1]) < trainer.iteration and int(match[1]) % self.keep_interval:

@@ -1,8 +1,9 @@
 """The trainer of proximal policy optimization."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import torch
 from mscore import MinePolicy, ObjectiveCallback, tree_map
 from mscore_plugin_ppo.learner.loss import ADVANTAGES, OLD_LOGPS, OLD_VPREDS, TARGETS, LossSettings
 from mscore_plugin_ppo.learner.minibatches import Minibatches, has_memory
+from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.reference import Reference
 from mscore_plugin_ppo.learner.update import Learner, Tally, Update
 from mscore_plugin_ppo.learner.values import zero_values
@@ -23,7 +25,11 @@ RECENT = 100
 
 
 class Monitor(Protocol):
-    """Looks on while a trainer trains: logs, evaluates, saves, stops."""
+    """Looks on while a trainer trains: logs, evaluates, saves, stops.
+
+    Where several processes train, it looks on in rank 0's. One that saves has an attribute ``on_every_rank`` that
+    is true, and looks on in all of them: each has a part of what is saved.
+    """
 
     def on_start(self, trainer: "PPOTrainer") -> None:
         """Training begins, or goes on."""
@@ -144,8 +150,6 @@ class PPOTrainer(BaseTrainer):
         folder = [] if save_path is None else [CheckpointFolder(Path(save_path), save_interval, keep_interval)]
         self.monitors: list[Monitor] = [*monitors, *folder]
         self.iteration = 0
-        self.should_stop = False
-        """Set to end training after the iteration that is going on."""
         self.recent: deque[Episode] = deque(maxlen=RECENT)
         self.reference: Reference | None = None
 
@@ -183,19 +187,28 @@ class PPOTrainer(BaseTrainer):
         """
         self._begin()
         metrics: dict[str, float] = {}
+        leads = self.ranks.rank == 0
+        monitors = [one for one in self.monitors if leads or getattr(one, "on_every_rank", False)]
         try:
-            for monitor in self.monitors:
+            for monitor in monitors:
                 monitor.on_start(self)
-            while not (self.is_over or self.should_stop):
+            while not (self.is_over or self._agreed_to_stop()):
                 metrics = self.iterate()
-                for monitor in self.monitors:
+                for monitor in monitors:
                     monitor.on_iteration(self, metrics)
-            for monitor in self.monitors:
+            for monitor in monitors:
                 monitor.on_end(self)
         finally:
-            for monitor in self.monitors:
+            for monitor in monitors:
                 monitor.close()
         return metrics
+
+    def _agreed_to_stop(self) -> bool:
+        """Whether any training process, or whoever called ``fit`` elsewhere, wants to stop."""
+        if self.stop_asked is not None and self.stop_asked():
+            self.should_stop = True
+        self.should_stop = any(self.ranks.gather(self.should_stop))
+        return self.should_stop
 
     def _begin(self) -> None:
         if self.zero_initial_vf and not self.iteration:
@@ -203,7 +216,9 @@ class PPOTrainer(BaseTrainer):
             self.broadcast_model_to_rollout_workers(new_version=False)
         self._reference()
         self.recurrent = has_memory(self.policy)
-        self.learner = Learner(self.model, self.policy, self.optimizer, self.scheduler, self.objectives, self.reference)
+        self.learner = Learner(
+            self.model, self.policy, self.optimizer, self.scheduler, self.objectives, self.reference, self.ranks
+        )
         for objective in self.objectives.values():
             if isinstance(objective, torch.nn.Module):
                 objective.to(self.device)
@@ -229,7 +244,7 @@ class PPOTrainer(BaseTrainer):
         )
         tally = self._learn(batch, state, update)
         self.learner.refuse_if_all_skipped(tally)
-        metrics = {**tally.means(), **self._described(data, update, tally)}
+        metrics = {**averaged(self.ranks.gather(tally.means())), **self._described(data, update, tally)}
         self.iteration += 1
         if self.anneal_lr_linearly and self.num_iterations:
             for group in self.optimizer.param_groups:
@@ -246,7 +261,7 @@ class PPOTrainer(BaseTrainer):
         batch = concatenated([record.prepared for record in records if record.prepared is not None])
         batch |= {key: data[key] for key in (ADVANTAGES, TARGETS, OLD_LOGPS, OLD_VPREDS)}
         if self.normalize_advantage_full_batch:
-            batch[ADVANTAGES] = normalized(batch[ADVANTAGES], data["valid"])
+            batch[ADVANTAGES] = normalized(batch[ADVANTAGES], data["valid"], self.ranks)
         state = joined_states([record.state for record in records])
         return batch, tree_map(lambda leaf: leaf.to(self.device), state)
 
@@ -270,26 +285,28 @@ class PPOTrainer(BaseTrainer):
                 readers=pool,
                 ahead=self.prefetch_batches,
             )
+            # Where environments are being replaced, frames are missing: all processes take as many gradients.
+            minibatches.count = max(self.ranks.gather(minibatches.count))
             for epoch in range(self.epochs_per_iteration):
                 found = minibatches.epoch()
                 if not self.normalize_advantage_full_batch:
-                    found = (one._replace(batch=_with_normalized(one.batch)) for one in found)
+                    found = (one._replace(batch=self._with_normalized(one.batch)) for one in found)
                 self.learner.epoch(found, update, tally, measure=epoch == self.epochs_per_iteration - 1)
         return tally
 
+    def _with_normalized(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {**batch, ADVANTAGES: normalized(batch[ADVANTAGES], batch["mask"], self.ranks)}
+
     def _described(self, data: dict[str, Any], update: Update, tally: Tally) -> dict[str, float]:
-        records: list[Fragments] = data["records"]
-        for record in records:
-            if record.uses == 1:
-                self.recent.extend(record.episodes)
-        valid, target = data["valid"], data[TARGETS]
-        error = (target - data[OLD_VPREDS])[valid]
-        spread = target[valid].var()
+        assert self.rollout_manager is not None
+        shares = self.ranks.gather(Share.of(data, self.version, self.rollout_manager.health()))
+        for share in shares:
+            self.recent.extend(share.episodes)
         metrics = {
-            "train/ppo/explained_variance": float(1.0 - error.var() / spread) if spread > 0 else 0.0,
+            "train/ppo/explained_variance": sum(share.explained_variance for share in shares) / len(shares),
             "train/ppo/skipped_updates": float(tally.skipped),
             "train/learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "rollout/staleness": float(self.version - min(record.version for record in records)),
+            "rollout/staleness": float(max(share.staleness for share in shares)),
         }
         if self.reference is not None:
             metrics["train/ppo/rho"] = update.kl_coef
@@ -299,8 +316,8 @@ class PPOTrainer(BaseTrainer):
             metrics["rollout/length"] = sum(one.length for one in self.recent) / count
             if any(one.success is not None for one in self.recent):
                 metrics["rollout/success"] = sum(one.success is True for one in self.recent) / count
-        assert self.rollout_manager is not None
-        return {**metrics, **{f"rollout/{name}": float(n) for name, n in self.rollout_manager.health().items()}}
+        health = sum((Counter(share.health) for share in shares), Counter({"dropped": 0}))
+        return {**metrics, **{f"rollout/{name}": float(count) for name, count in health.items()}}
 
     def checkpoint(self) -> dict[str, Any]:
         """What a checkpoint holds; see ``BaseTrainer.checkpoint``."""
@@ -309,14 +326,28 @@ class PPOTrainer(BaseTrainer):
         saved[CHECKPOINT_KEY] |= {
             "iteration": self.iteration,
             "recent": [[one.episode_return, one.length, one.success] for one in self.recent],
-            "objectives": {label: one.state_dict() for label, one in self._stateful()},
-            "reference": None if self.reference is None else self.reference.state_dict(),
         }
         return saved
 
+    def rank_state(self) -> dict[str, Any]:
+        """What this training process goes on from for itself; see ``BaseTrainer.rank_state``."""
+        return super().rank_state() | {
+            "objectives": {label: one.state_dict() for label, one in self._stateful()},
+            "reference": None if self.reference is None else self.reference.state_dict(),
+        }
+
+    def load_rank_state(self, saved: dict[str, Any]) -> None:
+        """Take back what :meth:`rank_state` gave."""
+        super().load_rank_state(saved)
+        for label, objective in self._stateful():
+            if label in saved["objectives"]:
+                objective.load_state_dict(saved["objectives"][label])
+        if self.reference is not None and saved["reference"] is not None:
+            self.reference.load_state_dict(saved["reference"])
+
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from a checkpoint; see ``BaseTrainer.load_checkpoint``."""
-        reference = self._reference()
+        self._reference()
         super().load_checkpoint(checkpoint)
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None or "iteration" not in saved:
@@ -324,21 +355,48 @@ class PPOTrainer(BaseTrainer):
             return
         self.iteration = saved["iteration"]
         self.recent.extend(Episode(*one) for one in saved["recent"])
-        for label, objective in self._stateful():
-            if label in saved["objectives"]:
-                objective.load_state_dict(saved["objectives"][label])
-        if reference is not None and saved["reference"] is not None:
-            reference.load_state_dict(saved["reference"])
 
     def _stateful(self) -> list[tuple[str, Any]]:
         return [(label, one) for label, one in self.objectives.items() if hasattr(one, "state_dict")]
 
 
-def normalized(advantages: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Advantages with mean 0 and deviation 1 over the valid steps."""
+@dataclass(frozen=True)
+class Share:
+    """What one training process has to say about an iteration's fragments."""
+
+    episodes: list[Episode]
+    """That ended in fragments that are new."""
+    explained_variance: float
+    staleness: int
+    health: dict[str, int]
+
+    @classmethod
+    def of(cls, data: dict[str, Any], version: int, health: dict[str, int]) -> "Share":
+        """Look at a process's fragments."""
+        records: list[Fragments] = data["records"]
+        valid, target = data["valid"], data[TARGETS]
+        error = (target - data[OLD_VPREDS])[valid]
+        spread = target[valid].var()
+        return cls(
+            [episode for record in records if record.uses == 1 for episode in record.episodes],
+            float(1.0 - error.var() / spread) if spread > 0 else 0.0,
+            version - min(record.version for record in records),
+            health,
+        )
+
+
+def averaged(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric."""
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def normalized(advantages: torch.Tensor, valid: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+    """Advantages with mean 0 and deviation 1 over the valid steps of all training processes."""
     chosen = advantages[valid]
-    return (advantages - chosen.mean()) / (chosen.std() + 1e-8)
-
-
-def _with_normalized(batch: dict[str, Any]) -> dict[str, Any]:
-    return {**batch, ADVANTAGES: normalized(batch[ADVANTAGES], batch["mask"])}
+    if ranks.world == 1:
+        return (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+    total, count = ranks.sum(torch.stack([chosen.sum(), torch.ones_like(chosen).sum()]))
+    mean = total / count
+    variance = ranks.sum((chosen - mean).square().sum()) / (count - 1)
+    result: torch.Tensor = (advantages - mean) / (variance.sqrt() + 1e-8)
+    return result

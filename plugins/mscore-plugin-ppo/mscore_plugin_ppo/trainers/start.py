@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mscore import MscoreError, convert_to_normal
-from mscore.errors import did_you_mean
-from mscore_plugin_ppo.rollouts.manager import EnvGenerator, LocalRolloutManager, PolicyGenerator
+from mscore import MscoreError, convert_to_normal, did_you_mean
+from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator
+from mscore_plugin_ppo.trainers.acting import rollout_parameters
 from mscore_plugin_ppo.trainers.base import BaseTrainer
 from mscore_plugin_ppo.trainers.ppo import PPOTrainer
 
@@ -29,7 +29,7 @@ def start_trainer(
         env_generator: makes one environment, or an ``mscore.Environment``.
         online_cfg: ``trainer_name`` (``"PPOTrainer"``, or a class derived from ``BaseTrainer``),
             ``train_config`` (the trainer's arguments) and ``rollout_config`` (those of
-            ``LocalRolloutManager``); a plain mapping or OmegaConf's.
+            ``LocalRolloutManager`` and ``RayRolloutManager``); a plain mapping or OmegaConf's.
         whole_config: stored in checkpoints; ``online_cfg`` where it is None.
 
     Returns:
@@ -48,7 +48,7 @@ def start_trainer(
     rollouts = dict(config.get("rollout_config") or {})
     known = [*_parameters(chosen), *_parameters(BaseTrainer)]
     _refuse_unknown("argument of train_config", arguments, known)
-    _refuse_unknown("argument of rollout_config", rollouts, _parameters(LocalRolloutManager))
+    _refuse_unknown("argument of rollout_config", rollouts, rollout_parameters())
     if "whole_config" in known:
         arguments.setdefault("whole_config", convert_to_normal(config if whole_config is None else whole_config))
     trainer = chosen(None, policy_generator, env_generator, **arguments, **rollouts)
