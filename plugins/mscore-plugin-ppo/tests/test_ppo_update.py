@@ -71,6 +71,13 @@ def test_an_update_is_stable_baselines3s():
             assert (before[name] - weight).abs().max() > 1e-2, name
 
 
+def test_metrics_are_means_over_the_minibatches_that_have_them():
+    tally = Tally()
+    for metrics in ({"loss": 1.0}, {"loss": 2.0}, {"loss": 6.0, "entropy": 0.5}):
+        tally.add(metrics)
+    assert tally.means() == {"loss": 3.0, "entropy": 0.5}
+
+
 class Ratios(ObjectiveCallback):
     """Looks at the probability ratio of every minibatch."""
 
