@@ -9,6 +9,7 @@ from gymnasium import spaces
 from mscore_plugin_ppo import MLPPolicy, PPOTrainer
 from mscore_plugin_ppo.learner.loss import LossSettings
 from mscore_plugin_ppo.learner.minibatches import Minibatch, Minibatches
+from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.update import Learner, Tally, Update
 from mscore_plugin_ppo.rollouts.versions import ValueScale
 from mscore_plugin_ppo.trainers.ppo import normalized
@@ -50,7 +51,7 @@ def test_an_update_is_stable_baselines3s():
         "image": rollout["observations"],
         "agent_action": rollout["actions"],
         "mask": mask,
-        "advantages": normalized(rollout["advantages"], mask),
+        "advantages": normalized(rollout["advantages"], mask, Ranks()),
         "td_targets": rollout["returns"],
         "old_logps": rollout["log_probs"],
         "old_vpreds": rollout["values"],
