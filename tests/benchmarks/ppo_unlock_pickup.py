@@ -56,7 +56,8 @@ class Evaluations(Watching):
     def on_iteration(self, trainer, metrics):
         if time.process_time() - self.began >= EVERY * len(self.found):
             self._play(trainer)
-        trainer.should_stop = time.process_time() - self.began >= self.budget
+        if time.process_time() - self.began >= self.budget:
+            trainer.should_stop = True
 
     def _play(self, trainer):
         began = time.process_time()

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from mscore_plugin_ppo import MLPPolicy, PPOTrainer
 from mscore_plugin_ppo.learner.loss import LossSettings
 from mscore_plugin_ppo.learner.minibatches import Minibatch, Minibatches
+from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.update import Learner, Tally, Update
 from mscore_plugin_ppo.rollouts.versions import ValueScale
 from mscore_plugin_ppo.trainers.ppo import normalized
@@ -50,7 +51,7 @@ def test_an_update_is_stable_baselines3s():
         "image": rollout["observations"],
         "agent_action": rollout["actions"],
         "mask": mask,
-        "advantages": normalized(rollout["advantages"], mask),
+        "advantages": normalized(rollout["advantages"], mask, Ranks()),
         "td_targets": rollout["returns"],
         "old_logps": rollout["log_probs"],
         "old_vpreds": rollout["values"],
@@ -69,6 +70,13 @@ def test_an_update_is_stable_baselines3s():
         torch.testing.assert_close(policy.state_dict()[name], weight, atol=1e-5, rtol=1e-4)
         if "normalizer" not in name:
             assert (before[name] - weight).abs().max() > 1e-2, name
+
+
+def test_metrics_are_means_over_the_minibatches_that_have_them():
+    tally = Tally()
+    for metrics in ({"loss": 1.0}, {"loss": 2.0}, {"loss": 6.0, "entropy": 0.5}):
+        tally.add(metrics)
+    assert tally.means() == {"loss": 3.0, "entropy": 0.5}
 
 
 class Ratios(ObjectiveCallback):

@@ -50,10 +50,13 @@ class Tally:
 
     def means(self) -> dict[str, float]:
         """Mean of every metric."""
-        found: dict[str, float] = {}
+        totals: dict[str, float] = {}
+        counts: dict[str, int] = {}
         for names, (total, count) in self._sums.items():
-            found.update(zip(names, (total / count).tolist(), strict=True))
-        return found
+            for name, value in zip(names, total.tolist(), strict=True):
+                totals[name] = totals.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + count
+        return {name: total / counts[name] for name, total in totals.items()}
 
 
 class Learner:
