@@ -5,26 +5,10 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+
+import ray
 
 from mscore import MscoreError
-
-
-def require_ray() -> None:
-    """Check that Ray is there.
-
-    Raises:
-        MscoreError: with the line that installs it.
-    """
-    try:
-        found = find_spec("ray") is not None
-    except ValueError:  # its import was forbidden
-        found = False
-    if not found:
-        raise MscoreError(
-            "num_workers and num_rollout_workers above 0 run on Ray, which is not installed: "
-            'pip install "mscore-plugin-ppo[ray]"; with both at 0 everything runs in this process'
-        )
 
 
 @contextmanager
@@ -38,11 +22,8 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
         gpus: GPUs that are about to be asked for, for the message.
 
     Raises:
-        MscoreError: Ray is not installed, there is no cluster at the address, or no GPUs as asked for.
+        MscoreError: there is no cluster at the address, or no GPUs as asked for.
     """
-    require_ray()
-    import ray
-
     if ray.is_initialized():
         yield
         return
@@ -68,3 +49,20 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def why_not_started(what: str, seconds: float, cpus: float, gpus: float) -> str:
+    """A message about processes that did not start: what each asks for, and what Ray has.
+
+    Args:
+        what: the processes, such as ``rollout worker 3``.
+        seconds: that starting them was given.
+        cpus: CPU cores that each asks for.
+        gpus: GPUs that each asks for.
+    """
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return (
+        f"{what} did not start within {seconds:g} s. Each asks for {cpus:g} CPU and {gpus:g} GPU; Ray has "
+        f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU in all, of which {free.get('CPU', 0):g} and "
+        f"{free.get('GPU', 0):g} are free. Ask for less, or raise `start_timeout` where the cluster is still growing"
+    )

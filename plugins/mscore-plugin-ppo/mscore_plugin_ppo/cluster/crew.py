@@ -18,6 +18,7 @@ from ray.exceptions import (
 
 from mscore import MscoreError
 from mscore_plugin_ppo.cluster.actor import RolloutActor
+from mscore_plugin_ppo.cluster.connection import why_not_started
 from mscore_plugin_ppo.cluster.surroundings import Parcel
 
 _LOST = (RayActorError, WorkerCrashedError, ObjectLostError, OutOfMemoryError)
@@ -90,7 +91,7 @@ class Crew:
         self.failures: Counter[str] = Counter()
         self._start_timeout = start_timeout
         self._max_restarts = max_restarts
-        self._needs = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        self._needs = (cpus, gpus)
         remote: Any = ray.remote(RolloutActor)
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
         shared, threads = ray.put(parcel), max(1, int(cpus))
@@ -156,13 +157,8 @@ class Crew:
         late = [reference for reference, member in waiting.items() if now >= member.deadline]
         unstarted = [str(waiting[reference].number) for reference in late if not waiting[reference].started]
         if unstarted:
-            total, free = ray.cluster_resources(), ray.available_resources()
-            raise MscoreError(
-                f"rollout worker {', '.join(unstarted)} did not start within {self._start_timeout:g} s. Each asks for "
-                f"{self._needs}; Ray has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU in all, of which "
-                f"{free.get('CPU', 0):g} and {free.get('GPU', 0):g} are free. Lower num_rollout_workers or what each "
-                "asks for, or raise `start_timeout` where the cluster is still growing"
-            )
+            what = f"rollout worker {', '.join(unstarted)}"
+            raise MscoreError(why_not_started(what, self._start_timeout, *self._needs))
         return [waiting.pop(reference) for reference in late]
 
     def _replace(self, member: Member, cause: str, reason: str, seconds: float) -> None:
