@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +18,7 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
     """Ray, as long as this lasts; a connection that is there already is used, and left as it is.
 
     Args:
-        address: of a running cluster, such as ``auto`` or ``ray://host:10001``; None for ``RAY_ADDRESS``, and
+        address: of a running cluster, such as ``auto`` or ``host:6379``; None for ``RAY_ADDRESS``, and
             where that is not set, for a Ray of this machine's own that ends with the connection.
         cpus: CPU cores that are about to be asked for: on a machine that has fewer, its own Ray shares them.
         gpus: GPUs that are about to be asked for, for the message.
@@ -28,6 +30,7 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
         yield
         return
     own = address is None and not os.environ.get("RAY_ADDRESS")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         # The dashboard and what every process prints are for who runs a cluster; a run has its own files.
         if own:
@@ -40,6 +43,9 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
             f"Ray cannot be reached (ray_address: {address or os.environ.get('RAY_ADDRESS') or 'this machine'}): "
             f"{type(error).__name__}: {error}; `ray status` says whether a cluster is up"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Ray has taken them, to end the process at once
+            signal.signal(number, handler)
     try:
         if own and gpus > ray.cluster_resources().get("GPU", 0.0):
             raise MscoreError(

@@ -135,18 +135,18 @@ class Crew:
         while waiting:
             first = min(member.deadline for member in waiting.values())
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=max(0.0, first - time.monotonic()))
-            for member in [waiting.pop(one) for one in ready] if ready else self._late(waiting):
+            for member in [waiting.pop(one) for one in ready]:
                 try:
-                    # What has arrived is fetched at once, unless the machine that holds it is being lost.
+                    # What is ready is fetched at once, unless the machine that holds it is being lost.
                     answers[member.number] = ray.get(member.answer, timeout=seconds)
                 except RayTaskError as error:
                     raise _raised(error, member.number) from None
                 except GetTimeoutError:
-                    self._replace(member, "hung", f"gave no answer within {seconds:g} s", seconds)
+                    waiting[self._replaced(member, "hung", f"gave no answer within {seconds:g} s", seconds)] = member
                 except _LOST as error:
-                    self._replace(member, "died", f"died ({_reason(error)})", seconds)
-                if member.number not in answers:
-                    waiting[member.answer] = member
+                    waiting[self._replaced(member, "died", f"died ({_reason(error)})", seconds)] = member
+            for member in [] if ready else self._late(waiting):
+                waiting[self._replaced(member, "hung", f"gave no answer within {seconds:g} s", seconds)] = member
         for member in self.members:
             member.answer, member.restarts, member.started = None, 0, True
         return [answers[member.number] for member in self.members]
@@ -161,7 +161,8 @@ class Crew:
             raise MscoreError(why_not_started(what, self._start_timeout, *self._needs))
         return [waiting.pop(reference) for reference in late]
 
-    def _replace(self, member: Member, cause: str, reason: str, seconds: float) -> None:
+    def _replaced(self, member: Member, cause: str, reason: str, seconds: float) -> Any:
+        """Replace an actor that is lost; the reference of its successor's answer."""
         self.failures[f"workers_{cause}"] += 1
         member.restarts += 1
         what = f"rollout worker {member.number} {reason}"
@@ -172,6 +173,7 @@ class Crew:
             )
         warnings.warn(f"{what}; it is replaced", stacklevel=2)
         member.replace(seconds + self._start_timeout)
+        return member.answer
 
     def close(self) -> None:
         """End all actors."""

@@ -97,7 +97,7 @@ class _Fit(threading.Thread):
         deadline = time.monotonic() + self._trainer.start_timeout
         while self.is_alive():
             self.join(_POLL_SECONDS)
-            news: News = ray.get(self._line.news.remote(self._trainer.should_stop), timeout=_LINE_SECONDS)
+            news = self._news()
             for text, is_error in news.said:
                 print(text, end="", file=sys.stderr if is_error else sys.stdout, flush=True)
             missing = set(range(self._trainer.num_workers)) - news.started
@@ -108,6 +108,14 @@ class _Fit(threading.Thread):
         if self._error is not None:
             raise _error_of(self._error) from None
         return self._result.return_value  # type: ignore[no-any-return]
+
+    def _news(self) -> News:
+        try:
+            return ray.get(self._line.news.remote(self._trainer.should_stop), timeout=_LINE_SECONDS)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise MscoreError(
+                f"the connection to Ray is lost ({type(error).__name__}); `resume` goes on from the last checkpoint"
+            ) from error
 
 
 def _error_of(error: BaseException) -> BaseException:
