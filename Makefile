@@ -25,10 +25,11 @@ help:
 
 install: $(INSTALLED)
 
-# torch comes first and by its version: what other packages would choose can be gigabytes of CUDA libraries.
+# torch comes first and by its version: what other packages would choose can be gigabytes of CUDA libraries. So does
+# crafter, which is source alone and needs what builds it.
 $(INSTALLED): constraints.txt requirements-dev.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch hatchling editables crafter
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation \
 		--requirement requirements-dev.txt $(foreach package,$(PACKAGES),--editable ./$(package))
 	touch $@

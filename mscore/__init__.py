@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mscore.contracts.averaging import is_averaged_twin as is_averaged_twin
     from mscore.contracts.environment import Environment as Environment
     from mscore.contracts.environment import EnvironmentId as EnvironmentId
+    from mscore.contracts.environment import as_environment as as_environment
     from mscore.contracts.objective import ObjectiveCallback as ObjectiveCallback
     from mscore.contracts.policy import MinePolicy as MinePolicy
     from mscore.contracts.trainer import Run as Run
@@ -36,14 +37,17 @@ if TYPE_CHECKING:
     from mscore.errors import ConfigError as ConfigError
     from mscore.errors import Interrupted as Interrupted
     from mscore.errors import MscoreError as MscoreError
+    from mscore.errors import did_you_mean as did_you_mean
     from mscore.evaluation.callback import EvaluationCallback as EvaluationCallback
     from mscore.heads import make_action_head as make_action_head
     from mscore.heads import make_value_head as make_value_head
     from mscore.heads.spaces import NULL_CAMERA as NULL_CAMERA
     from mscore.heads.spaces import is_minecraft as is_minecraft
+    from mscore.heads.spaces import is_text as is_text
     from mscore.heads.spaces import minecraft_action_space as minecraft_action_space
     from mscore.offline import MineLightning as MineLightning
     from mscore.offline import convert_to_normal as convert_to_normal
+    from mscore.offline import random_state as random_state
     from mscore.offline.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from mscore.offline.memory import Memory as Memory
     from mscore.runs import load_policy as load_policy
@@ -91,18 +95,22 @@ _LAZY = {
     "Trainer": "mscore.contracts.trainer",
     "WindowBatchSampler": "mscore.trajectories",
     "WindowDataset": "mscore.trajectories",
-    "apply_weights": "mscore.runs.weights",
     "Windows": "mscore.trajectories",
+    "apply_weights": "mscore.runs.weights",
+    "as_environment": "mscore.contracts.environment",
     "averaged_twin": "mscore.contracts.averaging",
     "build": "mscore.config",
     "convert_to_normal": "mscore.offline",
+    "did_you_mean": "mscore.errors",
     "find_averaged_weights": "mscore.contracts.averaging",
     "is_averaged_twin": "mscore.contracts.averaging",
     "is_minecraft": "mscore.heads.spaces",
+    "is_text": "mscore.heads.spaces",
     "load_policy": "mscore.runs",
     "make_action_head": "mscore.heads",
     "make_value_head": "mscore.heads",
     "minecraft_action_space": "mscore.heads.spaces",
+    "random_state": "mscore.offline",
     "read_checkpoint": "mscore.runs.weights",
     "run": "mscore.runs",
     "tree_detach": "mscore.tree",

@@ -7,14 +7,16 @@ its own import, because it registers fake implementations for two operators that
 so nothing that needs Lightning can be imported at all.
 
 The remedy is to declare the two operators' schemas before torchvision is imported. This module is the
-one place that does so. ``import mscore`` installs :class:`TorchvisionImport` on ``sys.meta_path``; it
-costs nothing until somebody imports torchvision, whoever that is (a plugin, Lightning, a script), acts
-once, and removes itself. Calling an operator that is only declared still raises torch's own
-``NotImplementedError``.
+one place that does so. torch calls :func:`install` at the end of its own import, by the entry point in its
+group ``torch.backends`` that ``pyproject.toml`` has, so that a script may import Lightning before mscore, or
+mscore's plugins alone; ``import mscore`` calls it too, for processes in which torch's autoloading is off
+(``TORCH_DEVICE_BACKEND_AUTOLOAD=0``). It costs nothing until somebody imports torchvision, whoever that is
+(a plugin, Lightning, a script), acts once, and does nothing where the operators load. Calling an operator
+that is only declared still raises torch's own ``NotImplementedError``.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -36,21 +38,33 @@ class TorchvisionImport:
     ) -> ModuleSpec | None:
         """Declare the operators when ``name`` is torchvision; leave the import to the other finders."""
         if name == "torchvision":
-            sys.meta_path.remove(self)
-            spec = PathFinder.find_spec(name)
-            if spec is not None and not _operators_load(spec.submodule_search_locations or []):
-                _declare()
+            try:
+                spec = PathFinder.find_spec(name)
+                if spec is not None:
+                    _prepare(spec.submodule_search_locations or [])
+            finally:
+                sys.meta_path.remove(self)
         return None
 
 
 def install() -> None:
-    """Watch for torchvision's first import, unless it has happened or is watched for already."""
-    if "torchvision" in sys.modules or any(isinstance(finder, TorchvisionImport) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, TorchvisionImport())
+    """Watch for torchvision's first import, unless that is done already; while it goes on, prepare for its rest."""
+    if "torchvision" in sys.modules:
+        # It is torchvision that imports torch, which called this.
+        _prepare(getattr(sys.modules["torchvision"], "__path__", []))
+    elif not any(isinstance(finder, TorchvisionImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, TorchvisionImport())
 
 
-def _operators_load(folders: Sequence[str]) -> bool:
+def _prepare(folders: Iterable[str]) -> None:
+    """Declare the operators, unless they are known, or torchvision in ``folders`` brings them."""
+    import torch
+
+    if not hasattr(torch.ops.torchvision, "nms") and not _operators_load(folders):
+        _declare()
+
+
+def _operators_load(folders: Iterable[str]) -> bool:
     """Whether torchvision's compiled operators load with this torch, tried as torchvision tries it."""
     import torch
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
+from mscore.errors import MscoreError
+
 Status = Literal["pass", "fail", "warning", "skipped"]
 
 PLUGIN = "plugin"
@@ -140,13 +142,21 @@ def perform(identity: str, one: Check, subject: Any) -> Outcome:
             status, reason = "skipped", f"see `{unusable.check}`, which fails"
     except CheckFailed as failed:
         status, reason, error = "fail", str(failed), failed
+    except MscoreError as raised:
+        # Its text says what to install, where an import is behind it.
+        lacking = isinstance(raised.__cause__, ImportError)
+        status, reason = ("skipped", str(raised)) if lacking else ("fail", _raised(raised))
+        error = None if lacking else raised
     except (Exception, SystemExit) as raised:  # whatever the plugin's code does is the result
-        text = " ".join(str(raised).split()) or "no message"
-        status, reason, error = "fail", f"it raised {type(raised).__name__}: {text}", raised
+        status, reason, error = "fail", _raised(raised), raised
     if status == "fail" and one.advice:
         status = "warning"
     remedy = one.remedy if status in ("fail", "warning") else ""
     return Outcome(identity, status, reason, remedy, time.perf_counter() - start, error)
+
+
+def _raised(error: BaseException) -> str:
+    return f"it raised {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
 
 
 def require(condition: Any, message: str) -> None:

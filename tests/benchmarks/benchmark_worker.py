@@ -73,27 +73,41 @@ class Worker:
     """
 
     def __init__(self, python: Path | str, script: Path, log: Path) -> None:
+        self._command = [str(python), str(script)]
         self._log = log
-        with log.open("w") as messages:
+        self._start()
+
+    def ask(self, do, **request):
+        """The answer to a request; a process that died of a signal is started and asked again, and that is said."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+                self._process.stdin.flush()
+                answer = self._process.stdout.readline()
+            except BrokenPipeError:
+                answer = ""
+            if answer:
+                return json.loads(answer)
+            words = self._log.read_text()[-2000:]
+            if attempt == 3 or not (self._process.wait() < 0 or "killed by signal" in words):
+                raise SystemExit(f"the process ended; its last words, in {self._log}:\n{words}")
+            print(f"{self._command[-1].rpartition('/')[2]}: a process died of a signal in {do!r}; it is asked again")
+            self._start()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _start(self) -> None:
+        with self._log.open("w") as messages:
             self._process = subprocess.Popen(
-                [str(python), str(script)],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=messages,
                 text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"},
             )
-
-    def ask(self, do, **request):
-        """The answer to a request."""
-        self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"the process ended; its last words, in {self._log}:\n{self._log.read_text()[-2000:]}")
-        return json.loads(answer)
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()

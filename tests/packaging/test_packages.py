@@ -21,7 +21,20 @@ from mscore.plugins import installed_plugins
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").is_file())
-HEAVY = {"torch", "lightning", "numpy", "gymnasium", "omegaconf", "pydantic", "minigrid", "av", "cv2", "lmdb", "minari"}
+HEAVY = {
+    "torch",
+    "lightning",
+    "numpy",
+    "gymnasium",
+    "omegaconf",
+    "pydantic",
+    "minigrid",
+    "av",
+    "cv2",
+    "lmdb",
+    "minari",
+    "crafter",
+}
 
 every_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
 
@@ -166,7 +179,8 @@ def test_the_page_of_the_directory_has_its_rows():
 def test_entry_points_are_in_one_group():
     ours = {"mscore", *(folder.name for folder in PLUGINS)}
     groups = {point.group for name in ours for point in distribution(name).entry_points}
-    assert groups == {"mscore", "console_scripts"}
+    assert groups == {"mscore", "console_scripts", "torch.backends"}
+    assert [point.group for point in distribution("mscore").entry_points] == ["console_scripts", "torch.backends"]
 
 
 # --- the core's arrows ------------------------------------------------------------------------------

@@ -163,6 +163,12 @@ def test_broken_plugins_are_listed_and_stop_nothing_else(fresh, run):
     assert "Traceback" not in done.stderr
 
 
+def test_a_script_may_import_lightning_before_mscore(fresh):
+    # With timm comes a torchvision that may be built for another torch; torch prepares for it.
+    fresh.install("mscore-plugin-rocket")
+    fresh.code("import lightning, torchvision, timm; from mscore_plugin_rocket import RocketPolicy")
+
+
 @every_plugin
 def test_a_plugin_installs_with_only_what_it_declares(fresh, folder):
     fresh.install(folder.name)

@@ -21,10 +21,15 @@ def nms(dets, scores, iou_threshold):
 """
 
 
-def import_beside(site, statements):
+def import_beside(site, statements, autoload=True):
     environment = {**os.environ, "PYTHONPATH": str(site), "MSCORE_PLUGINS": ""}
+    environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = str(int(autoload))
     return subprocess.run(
-        [sys.executable, "-c", statements], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(statements)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -38,17 +43,64 @@ def broken_torchvision(tmp_path):
 
 
 def test_without_mscore_such_a_torchvision_cannot_be_imported(broken_torchvision):
-    assert "torchvision::nms does not exist" in import_beside(broken_torchvision, "import torchvision").stderr
+    done = import_beside(broken_torchvision, "import torchvision", autoload=False)
+    assert "torchvision::nms does not exist" in done.stderr
 
 
-def test_importing_mscore_first_is_enough(broken_torchvision):
-    statements = textwrap.dedent("""
+UNTOUCHED = "import sys; assert not any(type(one).__name__ == 'TorchvisionImport' for one in sys.meta_path)"
+
+
+@pytest.mark.parametrize(
+    "statements", ["import torchvision", "import torch, torchvision", "import torch, mscore, torchvision"]
+)
+def test_torch_prepares_for_it_whatever_is_imported_first(broken_torchvision, statements):
+    done = import_beside(broken_torchvision, f"{statements}\n{UNTOUCHED}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_autoloading_mscore_is_imported_first(broken_torchvision):
+    statements = f"""
         import sys, mscore
         assert "torch" not in sys.modules
         import torchvision
-        assert not any(type(finder).__name__ == "TorchvisionImport" for finder in sys.meta_path)
-    """)
+        {UNTOUCHED}
+    """
+    done = import_beside(broken_torchvision, statements, autoload=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_a_script_has_declared_itself_is_left_as_it_is(broken_torchvision):
+    statements = """
+        import torch
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+    """
     done = import_beside(broken_torchvision, statements)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_torchvision_that_works_is_left_alone(tmp_path):
+    # Its own library defines the operators; declaring them as well would be an error.
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    schema = "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    (package / "__init__.py").write_text(
+        f"import torch\nlibrary = torch.library.Library('torchvision', 'DEF')\nlibrary.define('{schema}')\n"
+    )
+    (package / "_C.so").write_bytes(b"loads where torch is asked to load nothing")
+    statements = "import torch; torch.ops.load_library = lambda path: None; import torchvision, mscore, torchvision"
+    done = import_beside(tmp_path, statements)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_script_that_hides_torchvision_can_import_torch(tmp_path):
+    done = import_beside(tmp_path, "import sys; sys.modules['torchvision'] = None; import torch")
+    assert done.returncode == 0, done.stderr
+
+
+def test_torch_is_imported_without_importing_torchvision():
+    done = import_beside(".", "import sys, torch; assert 'torchvision' not in sys.modules")
     assert done.returncode == 0, done.stderr
 
 
@@ -72,6 +124,5 @@ def test_lightning_works_beside_a_real_torchvision_for_another_torch(tmp_path):
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"{torchvision} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
-    statements = "import mscore.offline, lightning.pytorch, torchvision; print(torchvision.__version__)"
-    done = import_beside(tmp_path, statements)
+    done = import_beside(tmp_path, "import lightning, torchvision, mscore.offline; print(torchvision.__version__)")
     assert done.returncode == 0, done.stderr

@@ -54,3 +54,12 @@ def test_every_check_has_a_mistake(kind):
 def test_right_ones_pass(caught, kind, target):
     sample = {"T_0": 2} if target.endswith("Restarts") else None
     assert caught(kind, target, sample) - ADVICE == set()
+
+
+def test_what_needs_a_package_that_is_not_there_is_skipped_with_its_words(outcomes):
+    found = outcomes("environment", "wrong_parts:RightWithoutItsPackage")
+    assert found["gymnasium"].status == found["vector"].status == "skipped"
+    assert found["gymnasium"].reason == "it needs a game; pip install no_such_game"
+    assert found["picklable"].status == "pass"
+    found = outcomes("environment", "wrong_parts:RightButRefusing")
+    assert (found["gymnasium"].status, found["gymnasium"].reason) == ("fail", "it raised MscoreError: no game today")

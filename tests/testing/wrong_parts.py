@@ -9,12 +9,30 @@ from gymnasium import spaces
 from lightning.pytorch.loggers import Logger
 from torch.optim.lr_scheduler import LambdaLR
 
-from mscore import Environment, Trainer
+from mscore import Environment, MscoreError, Trainer
 from mscore.testing import TinyEnvironment
 
 
 class RightEnvironment(TinyEnvironment):
     """The guessing game."""
+
+
+class RightWithoutItsPackage(TinyEnvironment):
+    """A game of another package, which is not installed."""
+
+    def make(self, render_mode=None):
+        try:
+            import no_such_game
+        except ImportError as error:
+            raise MscoreError("it needs a game; pip install no_such_game") from error
+        return no_such_game.make()
+
+
+class RightButRefusing(TinyEnvironment):
+    """A game that cannot be made for another reason."""
+
+    def make(self, render_mode=None):
+        raise MscoreError("no game today")
 
 
 class Changed(gymnasium.Wrapper):

@@ -1,4 +1,4 @@
-"""MineStudio's trajectory data for mscore: read, write, convert, look at and speed up."""
+"""MineStudio for mscore: its trajectory data, read, written and converted, and its simulator."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,11 +7,13 @@ from mscore import hookimpl
 
 if TYPE_CHECKING:
     from mscore_plugin_minestudio.datamodule import MineDataModule as MineDataModule
+    from mscore_plugin_minestudio.simulation.environment import MineStudioEnvironment as MineStudioEnvironment
     from mscore_plugin_minestudio.writing.writer import DatasetWriter as DatasetWriter
 
 _LAZY = {
     "DatasetWriter": "mscore_plugin_minestudio.writing.writer",
     "MineDataModule": "mscore_plugin_minestudio.datamodule",
+    "MineStudioEnvironment": "mscore_plugin_minestudio.simulation.environment",
 }
 
 __all__ = [*_LAZY]
@@ -21,6 +23,12 @@ __all__ = [*_LAZY]
 def mscore_datamodules() -> dict[str, str]:
     """Register the data module."""
     return {"minestudio": "mscore_plugin_minestudio.datamodule:MineDataModule"}
+
+
+@hookimpl
+def mscore_environments() -> dict[str, str]:
+    """Register the environment."""
+    return {"minestudio": "mscore_plugin_minestudio.simulation.environment:MineStudioEnvironment"}
 
 
 @hookimpl

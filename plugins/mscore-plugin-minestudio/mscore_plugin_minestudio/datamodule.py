@@ -44,7 +44,7 @@ class MineDataModule(ResumableDataModule):
         split_ratio: share of the episodes that are trained on, rounded down; the others are held out.
         shuffle_episodes: shuffle the episodes before they are split; else the last ones by name are held out.
         episode_continuous_batch: rows play whole episodes, window by window; else windows come in any order and
-            row, as those of events always do.
+            row, as those of events always do, whatever it says.
         **kwargs: parameters of the data.
 
     Attributes:
@@ -82,9 +82,9 @@ class MineDataModule(ResumableDataModule):
         self._events: list[Event] | None = None
         self._unreadable = UnreadableWindows()
         if episode_continuous_batch and self.params.mode == "event":
-            raise MscoreError(
-                "episode_continuous_batch: the windows of mode 'event' stand alone; use mode 'raw', or false"
-            )
+            # MineStudio's fine-tuning of VPT asks for both.
+            rank_zero_warn("episode_continuous_batch has no effect: the windows of mode 'event' begin anew, each")
+            self.episode_continuous_batch = False
         if episode_continuous_batch and self.params.win_len == 1 and self.params.skip_frame > 1:
             raise MscoreError(
                 "win_len 1: a window of one frame does not show that frames are skipped, so none would be gone on "

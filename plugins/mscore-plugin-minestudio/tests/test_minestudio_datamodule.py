@@ -76,7 +76,6 @@ def test_the_former_name_of_meta_information_is_known():
         ({"event_constrain": "kill_entity:sheep"}, "needs enable_segment"),
         ({"enable_prev_action": True, "enable_action": False}, "needs enable_action"),
         ({"enable_video": False, "enable_action": False}, "enable one"),
-        ({"mode": "event", "episode_continuous_batch": True}, "stand alone"),
         ({"win_len": 1, "skip_frame": 2, "episode_continuous_batch": True}, "win_len of at least 2"),
     ],
 )
@@ -184,6 +183,16 @@ def test_rows_go_on_where_they_stopped():
         before = now
     expected = [(episode, frame) for episode, frames in LENGTHS.items() for frame in range(0, frames, 2)]
     assert sorted(seen) == sorted(expected)
+
+
+def test_events_are_never_continuous():
+    # MineStudio's fine-tuning of VPT asks for both.
+    with pytest.warns(UserWarning, match="episode_continuous_batch has no effect"):
+        asked = ready(mode="event", episode_continuous_batch=True, batch_size=2, split_ratio=1.0)
+    plain = ready(mode="event", batch_size=2, split_ratio=1.0)
+    for one, other in zip(asked.train_dataloader(), plain.train_dataloader(), strict=True):
+        assert one["first"][:, 0].all()
+        assert (one["episode"], one["timestamp"].tolist()) == (other["episode"], other["timestamp"].tolist())
 
 
 @pytest.mark.parametrize("mode", ["raw", "event"])

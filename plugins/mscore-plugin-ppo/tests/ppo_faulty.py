@@ -70,3 +70,10 @@ class _Unlucky(gymnasium.Wrapper):
         if luck > 1 - self.stall:
             time.sleep(60)
         return super().step(action)
+
+
+def make_unsteady():
+    """A CartPole that says of itself that it is no function of seed and actions."""
+    env = gymnasium.make("CartPole-v1")
+    env.spec.nondeterministic = True
+    return env

@@ -8,7 +8,7 @@ from mscore_plugin_ppo.environments.in_process import InProcessEnvironments
 from mscore_plugin_ppo.rollouts.collector import Collector
 from mscore_plugin_ppo.rollouts.versions import ModelVersion, ValueScale
 
-from mscore.contracts.environment import as_environment
+from mscore import as_environment
 from mscore.testing.tiny import TinyPolicy
 
 VERSION = ModelVersion("session", 3, {})

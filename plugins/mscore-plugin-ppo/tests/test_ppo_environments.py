@@ -1,14 +1,20 @@
 """Environments in the trainer's process: what they answer, their seeds, and being brought back."""
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 from mscore_plugin_ppo.environments.in_process import InProcessEnvironments
+from mscore_plugin_ppo.environments.supervised import SupervisedEnvironments
 
-from mscore import MscoreError
-from mscore.contracts.environment import as_environment
+from mscore import MscoreError, as_environment
+
+sys.path.insert(0, str(Path(__file__).parent))  # the environments' processes import what they unpickle
+
+from ppo_faulty import make_unsteady
 
 
 class Countdown(gymnasium.Env):
@@ -103,6 +109,18 @@ def test_environments_are_brought_back_to_where_they_were(name):
         np.testing.assert_array_equal(again.reward, moved.reward)
         np.testing.assert_array_equal(again.began, moved.began)
     assert shown.shape == expected[0].observation.shape
+
+
+@pytest.mark.parametrize("made", [InProcessEnvironments, SupervisedEnvironments])
+def test_an_environment_that_says_that_it_cannot_be_played_again_begins_anew(made):
+    environments = made(as_environment(make_unsteady), 2, seed=0)
+    shown = environments.reset()
+    environments.step(actions(1, 1))
+    saved = environments.state_dict()
+    with pytest.warns(UserWarning, match="begin anew"):
+        again = environments.load_state_dict(saved)
+    environments.close()
+    assert not np.array_equal(again, shown)
 
 
 def test_an_environment_that_raises_is_named_with_its_step_and_seed():

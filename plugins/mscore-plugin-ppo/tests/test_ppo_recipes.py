@@ -1,8 +1,11 @@
 """The recipes build, hand on from stage to stage, and train for a moment."""
 
+import inspect
 import json
+import math
 
 import pytest
+from mscore_plugin_ppo.adapter import PPO
 
 import mscore
 from mscore.runs.rehearsal import rehearse
@@ -26,23 +29,41 @@ def _folder(tmp_path, monkeypatch):
 def small(recipe):
     from mscore.config import load_config
 
-    if recipe == "unlock-pickup-scratch":
-        overrides = ["evaluation.episodes=1", *(f"trainer.{one}" for one in ONLINE)]
-    else:
+    if recipe == "unlock-pickup-ppo":
         overrides = [*SMALL, *(f"stages[1].trainer.{one}" for one in ONLINE)]
         overrides += ["stages[0].evaluation.episodes=1", "stages[1].evaluation.episodes=1"]
-    return load_config(recipe, [*overrides, "policy.hiddim=8", "policy.channels=8"])
+    else:
+        overrides = ["evaluation.episodes=1", *(f"trainer.{one}" for one in ONLINE)]
+    smaller = [] if recipe == "cartpole-ppo" else ["policy.channels=8"]
+    return load_config(recipe, [*overrides, "policy.hiddim=8", *smaller])
 
 
-@pytest.mark.parametrize("recipe", ["unlock-pickup-ppo", "unlock-pickup-scratch"])
+@pytest.mark.parametrize("recipe", ["cartpole-ppo", "doorkey-ppo", "unlock-pickup-scratch"])
 def test_a_recipe_can_be_rehearsed_and_run(recipe):
     config = small(recipe)
-    stages = [name for name, _ in rehearse(check(config))]
+    assert len(list(rehearse(check(config)))) == 1
+    assert json.loads((mscore.run(config).directory / "report.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize("recipe", ["cartpole-ppo", "doorkey-ppo"])
+def test_the_learning_rate_ends_with_the_steps(recipe):
+    from mscore.config import load_config
+
+    config = load_config(recipe, [])
+    trainer = inspect.signature(PPO).bind(**config.trainer.parameters)
+    trainer.apply_defaults()
+    played = trainer.arguments
+    steps = played["fragment_length"] * played["batch_size_per_gpu"] * played["batches_per_iteration"]
+    iterations = math.ceil(played["max_steps"] / steps)
+    updates = iterations * played["epochs_per_iteration"] * played["batches_per_iteration"]
+    assert config.scheduler.parameters["total_iters"] == updates
+
+
+def test_the_recipe_hands_the_clone_on():
+    config = small("unlock-pickup-ppo")
+    assert [name for name, _ in rehearse(check(config))] == ["clone", "ppo"]
     directory = mscore.run(config).directory
     assert json.loads((directory / "report.json").read_text())["status"] == "finished"
-    if recipe == "unlock-pickup-scratch":
-        return
-    assert stages == ["clone", "ppo"]
     clone, online = (
         json.loads((directory / "stages" / name / "report.json").read_text()) for name in ("1-clone", "2-ppo")
     )

@@ -11,8 +11,7 @@ import pytest
 from mscore_plugin_ppo.environments.in_process import InProcessEnvironments
 from mscore_plugin_ppo.environments.supervised import SupervisedEnvironments
 
-from mscore import MscoreError
-from mscore.contracts.environment import as_environment
+from mscore import MscoreError, as_environment
 
 sys.path.insert(0, str(Path(__file__).parent))  # the environments' processes import what they unpickle
 

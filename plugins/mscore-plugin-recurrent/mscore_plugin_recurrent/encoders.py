@@ -1,5 +1,6 @@
 """Encoders of observations: which kind of thing a space holds, and a small network for each kind."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -10,8 +11,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import nn
 
-from mscore import MscoreError
-from mscore.heads.spaces import is_text
+from mscore import MscoreError, is_text
 
 Kind = Literal["grid", "picture", "numbers", "choices", "text"]
 
@@ -21,6 +21,8 @@ GRID_VALUES = 32
 """…an integer array of any size whose space allows at most this many values."""
 MANY_VALUES = 1e6
 """Numbers that range further than this count as unbounded."""
+OCTAVES = 4
+"""Bounded numbers are seen at half a turn per half range, and at twice, four times and eight times that."""
 
 
 def kind_of(space: gymnasium.Space[Any], grid_values: int | None = None) -> Kind:
@@ -192,6 +194,9 @@ def _layers(side: int, kind: Kind) -> list[tuple[int, int, int]]:
 class Numbers(nn.Module):
     """A layer over numbers: bounded ones scaled to -1..1, others compressed to sign(x) log(1 + |x|).
 
+    Bounded real numbers are also seen as sines and cosines of several octaves (Tancik et al. 2020): what matters may
+    happen in a small part of the range, such as a pole's angle while it stands, and small differences are learned late.
+
     Args:
         space: Box or MultiBinary.
         size: of the encoding.
@@ -200,6 +205,9 @@ class Numbers(nn.Module):
     bounded: torch.Tensor
     middle: torch.Tensor
     half_range: torch.Tensor
+    waves: torch.Tensor
+    """Places of the numbers that are seen as sines and cosines."""
+    frequencies: torch.Tensor
 
     def __init__(self, space: spaces.Box | spaces.MultiBinary, size: int) -> None:
         super().__init__()
@@ -213,14 +221,19 @@ class Numbers(nn.Module):
         self.register_buffer("bounded", torch.from_numpy(bounded), persistent=False)
         self.register_buffer("middle", torch.from_numpy((low + high) / 2).float(), persistent=False)
         self.register_buffer("half_range", torch.from_numpy((high - low) / 2).float(), persistent=False)
-        self.layer = nn.Linear(len(low), size)
+        real = bounded & (space.dtype is not None and space.dtype.kind == "f")
+        self.register_buffer("waves", torch.from_numpy(real.nonzero()[0]), persistent=False)
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(OCTAVES), persistent=False)
+        self.layer = nn.Linear(len(low) + 2 * OCTAVES * len(self.waves), size)
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Numbers (N, …) to encodings (N, size)."""
         flat = numbers.reshape(len(numbers), -1).float()
         compressed = flat.sign() * flat.abs().log1p()
         scaled = torch.where(self.bounded, (flat - self.middle) / self.half_range, compressed)
-        return F.relu(self.layer(scaled.to(self.layer.weight.dtype)))
+        angles = (scaled[:, self.waves, None] * self.frequencies).flatten(1)
+        seen = torch.cat([scaled, angles.sin(), angles.cos()], -1)
+        return F.relu(self.layer(seen.to(self.layer.weight.dtype)))
 
 
 class Choices(nn.Module):

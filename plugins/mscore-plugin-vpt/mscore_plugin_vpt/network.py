@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mscore import MscoreError
-from mscore.errors import did_you_mean
+from mscore import MscoreError, did_you_mean
 from mscore_plugin_vpt.image_trunk import ImgObsProcess
 from mscore_plugin_vpt.layers import FanInInitReLULayer, dense_norm
 from mscore_plugin_vpt.recurrent import RecurrentState, ResidualRecurrentBlocks

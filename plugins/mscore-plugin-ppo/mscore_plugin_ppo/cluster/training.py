@@ -14,8 +14,7 @@ import torch
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
-from mscore import MinePolicy, MscoreError
-from mscore.offline import random_state
+from mscore import MinePolicy, MscoreError, random_state
 from mscore_plugin_ppo.cluster.connection import why_not_started
 from mscore_plugin_ppo.cluster.line import Line, News, Voice
 from mscore_plugin_ppo.cluster.surroundings import Parcel

@@ -10,6 +10,11 @@ from gymnasium import spaces
 from mscore_plugin_ppo.rollouts.observations import nest, parts
 
 
+def can_be_replayed(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an environment is a function of seed and actions, as far as its spec says."""
+    return env.spec is None or not env.spec.nondeterministic
+
+
 class EpisodeHistory:
     """Seed and actions of the episode that an environment is in.
 

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 
 from mscore import Environment, MscoreError
-from mscore_plugin_ppo.environments.history import EpisodeHistory
+from mscore_plugin_ppo.environments.history import EpisodeHistory, can_be_replayed
 from mscore_plugin_ppo.environments.transition import Transition
 from mscore_plugin_ppo.rollouts.observations import batched
 
@@ -99,7 +99,8 @@ class InProcessEnvironments:
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Play each episode again up to where it was."""
-        if len(state["histories"]) != len(self._episodes) or not self._episodes:
+        replayed = self._episodes and can_be_replayed(self._episodes[0])
+        if len(state["histories"]) != len(self._episodes) or not replayed:
             warnings.warn("the environments cannot be brought back to where they were; they begin anew", stacklevel=2)
             return self.reset()
         return self._show([one.replay(saved) for one, saved in zip(self._episodes, state["histories"], strict=True)])

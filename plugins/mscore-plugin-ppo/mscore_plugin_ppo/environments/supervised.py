@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from mscore import Environment, MscoreError
-from mscore_plugin_ppo.environments.history import EpisodeHistory
+from mscore_plugin_ppo.environments.history import EpisodeHistory, can_be_replayed
 from mscore_plugin_ppo.environments.process import CLOSE, FAILURE, RESET, STEP, serve
 from mscore_plugin_ppo.environments.transition import Transition
 from mscore_plugin_ppo.rollouts.observations import batched
@@ -60,6 +60,7 @@ class SupervisedEnvironments:
         env = environment.make()  # tells the spaces; it is never stepped
         self.observation_space: gymnasium.Space[Any] = env.observation_space
         self.action_space: gymnasium.Space[Any] = env.action_space
+        self._replayed = can_be_replayed(env)
         env.close()
         self._slots = [_Slot(index, EpisodeHistory(seed, index, self.action_space)) for index in range(num_envs)]
         self._shown: list[Any] = [None] * num_envs
@@ -73,7 +74,7 @@ class SupervisedEnvironments:
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Play each episode again up to where it was."""
         histories = state["histories"]
-        if len(histories) != self.num_envs:
+        if len(histories) != self.num_envs or not self._replayed:
             warnings.warn("the environments cannot be brought back to where they were; they begin anew", stacklevel=2)
             return self.reset()
         for slot, saved in zip(self._slots, histories, strict=True):

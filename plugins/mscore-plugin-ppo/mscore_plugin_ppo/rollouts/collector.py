@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from mscore import Environment, MinePolicy, tree_map
-from mscore_plugin_ppo.environments.transition import Environments, Transition
+from mscore_plugin_ppo.environments.transition import Environments
 from mscore_plugin_ppo.rollouts.actions import to_environments
 from mscore_plugin_ppo.rollouts.advantages import Steps
-from mscore_plugin_ppo.rollouts.fragments import Episode, Fragments
+from mscore_plugin_ppo.rollouts.episodes import End, EpisodeCounter
+from mscore_plugin_ppo.rollouts.fragments import Fragments
 from mscore_plugin_ppo.rollouts.observations import Observations, frame_of
 from mscore_plugin_ppo.rollouts.versions import ModelVersion
 
@@ -43,13 +44,11 @@ class Collector:
         self.fragment_length = fragment_length
         self.worker = worker
         self.device = torch.device(device)
-        self._environment = environment
         self._number = 0
         self._state: Any = None
         self._shown: Any = None
         self._first = np.ones(environments.num_envs, dtype=np.bool_)
-        self._returns = np.zeros(environments.num_envs)
-        self._lengths = np.zeros(environments.num_envs, dtype=np.int64)
+        self._episodes = EpisodeCounter(environments.num_envs, environment)
 
     def collect(self, version: ModelVersion) -> Fragments:
         """Play the next fragment of every environment with the weights that the policy has.
@@ -67,7 +66,7 @@ class Collector:
         terminated, truncated, valid = (np.empty((steps, num_envs), dtype=np.bool_) for _ in range(3))
         final_values = np.zeros((steps, num_envs), dtype=np.float32)
         finals: dict[tuple[int, int], Any] = {}
-        episodes: list[Episode] = []
+        ends: list[End] = []
         actions: list[Any] = []
         logits: list[Any] = []
         logps: list[torch.Tensor] = []
@@ -90,13 +89,13 @@ class Collector:
                 moved = self.environments.step(to_environments(action, self.environments.action_space))
                 reward[t], terminated[t], truncated[t] = moved.reward, moved.terminated, moved.truncated
                 valid[t] = moved.valid
-                self._count(moved, episodes)
-                cut = np.flatnonzero(moved.truncated & ~moved.terminated)
-                if cut.size:
-                    rows = cut.tolist()
-                    last = [moved.final[row][0] for row in rows]
-                    finals.update({(row, t): observation for row, observation in zip(rows, last, strict=True)})
-                    final_values[t, cut] = self._values_of(frame_of(space, last), self._rows(rows))
+                if moved.final:
+                    ends += [End(row, t, bool(terminated[t, row]), info) for row, (_, info) in moved.final.items()]
+                    rows = [row for row in moved.final if truncated[t, row] and not terminated[t, row]]
+                    if rows:
+                        last = [moved.final[row][0] for row in rows]
+                        finals.update({(row, t): observation for row, observation in zip(rows, last, strict=True)})
+                        final_values[t, rows] = self._values_of(frame_of(space, last), self._rows(rows))
                 self._shown, self._first = moved.observation, moved.began
             following = Observations(space, 1, num_envs)
             following.put(0, self._shown)
@@ -123,7 +122,7 @@ class Collector:
             ),
             next_observation=next_observation,
             final_observations=finals,
-            episodes=episodes,
+            episodes=self._episodes.count(reward, valid, first, ends),
             worker=self.worker,
             number=self._number,
             session=version.session,
@@ -138,8 +137,8 @@ class Collector:
             "number": self._number,
             "state": tree_map(lambda leaf: leaf.clone().cpu(), self._state),
             "first": torch.from_numpy(self._first.copy()),
-            "returns": torch.from_numpy(self._returns.copy()),
-            "lengths": torch.from_numpy(self._lengths.copy()),
+            "returns": torch.from_numpy(self._episodes.returns.copy()),
+            "lengths": torch.from_numpy(self._episodes.lengths.copy()),
             "environments": self.environments.state_dict(),
         }
 
@@ -148,7 +147,7 @@ class Collector:
         self._shown = self.environments.load_state_dict(state["environments"])
         self._number = state["number"]
         self._state = tree_map(lambda leaf: leaf.to(self.device), state["state"])
-        self._first, self._returns, self._lengths = (
+        self._first, self._episodes.returns, self._episodes.lengths = (
             state[name].numpy().copy() for name in ("first", "returns", "lengths")
         )
 
@@ -167,17 +166,6 @@ class Collector:
 
     def _rows(self, rows: list[int]) -> Any:
         return tree_map(lambda leaf: leaf[rows], self._state)
-
-    def _count(self, moved: Transition, episodes: list[Episode]) -> None:
-        self._returns += moved.reward
-        self._lengths += moved.valid
-        for row, (_, info) in moved.final.items():
-            total, ended = float(self._returns[row]), bool(moved.terminated[row])
-            success = self._environment.success(total, ended, info)
-            episodes.append(Episode(total, int(self._lengths[row]), success))
-        if moved.began.any():
-            self._returns[moved.began] = 0.0
-            self._lengths[moved.began] = 0
 
 
 def _joined(steps: list[Any]) -> Any:

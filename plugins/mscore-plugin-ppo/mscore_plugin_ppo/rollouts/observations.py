@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from mscore import MscoreError
-from mscore.heads.spaces import is_text
+from mscore import MscoreError, is_text
 
 Path = tuple[Any, ...]
 BARE = "image"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mscore.offline import random_state
+from mscore import random_state
 
 
 class RandomStream:

@@ -8,8 +8,7 @@ from typing import Any
 import gymnasium
 import torch
 
-from mscore import Environment, MinePolicy, MscoreError
-from mscore.contracts.environment import as_environment
+from mscore import Environment, MinePolicy, MscoreError, as_environment
 from mscore_plugin_ppo.environments.in_process import InProcessEnvironments
 from mscore_plugin_ppo.environments.supervised import SupervisedEnvironments
 from mscore_plugin_ppo.rollouts.collector import Collector

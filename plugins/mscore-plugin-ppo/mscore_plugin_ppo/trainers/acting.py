@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from mscore import MscoreError
-from mscore.errors import did_you_mean
+from mscore import MscoreError, did_you_mean
 from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.rollouts.manager import LocalRolloutManager, RolloutManager
 from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator, share_of_environments

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, tree_map
-from mscore.offline import random_state
+from mscore import AtomicCheckpointIO, MinePolicy, MscoreError, random_state, tree_map
 from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.values import ValueNormalizer
 from mscore_plugin_ppo.rollouts.advantages import GAE, Steps

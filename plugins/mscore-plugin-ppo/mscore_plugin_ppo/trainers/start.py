@@ -4,8 +4,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mscore import MscoreError, convert_to_normal
-from mscore.errors import did_you_mean
+from mscore import MscoreError, convert_to_normal, did_you_mean
 from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator
 from mscore_plugin_ppo.trainers.acting import rollout_parameters
 from mscore_plugin_ppo.trainers.base import BaseTrainer

@@ -1,0 +1,1 @@
+"""Playing Minecraft: the simulator of the pip package ``minestudio`` as an environment."""
