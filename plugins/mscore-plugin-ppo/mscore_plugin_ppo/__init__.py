@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mscore import hookimpl
 
 if TYPE_CHECKING:
+    from mscore_plugin_ppo.cluster.manager import RayRolloutManager as RayRolloutManager
     from mscore_plugin_ppo.policy import MLPPolicy as MLPPolicy
     from mscore_plugin_ppo.rollouts.manager import LocalRolloutManager as LocalRolloutManager
     from mscore_plugin_ppo.trainers.base import BaseTrainer as BaseTrainer
@@ -17,6 +18,7 @@ _LAZY = {
     "LocalRolloutManager": "mscore_plugin_ppo.rollouts.manager",
     "MLPPolicy": "mscore_plugin_ppo.policy",
     "PPOTrainer": "mscore_plugin_ppo.trainers.ppo",
+    "RayRolloutManager": "mscore_plugin_ppo.cluster.manager",
     "start_trainer": "mscore_plugin_ppo.trainers.start",
 }
 

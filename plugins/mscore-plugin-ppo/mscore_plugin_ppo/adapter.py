@@ -26,7 +26,7 @@ class PPO(Trainer):
 
     Args:
         max_steps: steps after which training ends, at the end of an iteration.
-        num_envs: environments that are stepped together.
+        num_envs: environments that are stepped together; who acts in several processes shares them evenly.
         fragment_length: steps of a fragment, through which a policy with memory learns at once.
         env_processes: each environment in a process of its own, replaced when it dies, hangs or raises; for
             environments that are slow, or may fail.
@@ -64,8 +64,8 @@ class PPO(Trainer):
         num_workers: processes of Ray Train's that train, each on its share of the fragments; 0 trains in the
             run's own.
         num_gpus_per_worker: GPUs of each of these processes, or of the run's own; 0 trains on the CPU.
-        num_rollout_workers: actors on Ray that act, each in ``num_envs`` environments, shared by the training
-            processes; 0 acts where it is trained.
+        num_rollout_workers: actors on Ray that act, each in its share of the environments and for one of the
+            training processes; 0 acts where it is trained.
         num_cpus_per_rollout_worker: CPU cores of each actor.
         num_gpus_per_rollout_worker: GPUs of each actor, or a part of one; 0 acts on the CPU.
         asynchronous: the actors play for the next iteration while the policy learns from this one.

@@ -198,6 +198,8 @@ def test_a_gpu_that_is_not_there_is_an_error():
 
 def test_processes_without_ray_are_an_error_that_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
+    for name in [name for name in sys.modules if name.startswith("mscore_plugin_ppo.cluster")]:
+        monkeypatch.delitem(sys.modules, name)
     for asked in ({"num_workers": 1}, {"num_rollout_workers": 1}):
         with pytest.raises(MscoreError, match=r'pip install "mscore-plugin-ppo\[ray\]"'):
             ppo(**asked).fit()
@@ -208,6 +210,8 @@ def test_processes_without_ray_are_an_error_that_says_how_to_get_it(monkeypatch)
     [
         ({"asynchronous": True}, "Set num_rollout_workers to at least 1"),
         ({"num_workers": 2, "num_rollout_workers": 3}, "3 rollout workers cannot be shared evenly by 2"),
+        ({"num_workers": 3}, "num_envs is 2, and 3 training processes cannot share"),
+        ({"num_rollout_workers": 4}, "num_envs is 2, and 4 rollout workers cannot share"),
         ({"num_rollout_worker": 1}, "unknown argument 'num_rollout_worker'"),
     ],
 )

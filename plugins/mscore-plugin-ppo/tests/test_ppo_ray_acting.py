@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 import torch
-from mscore_plugin_ppo import LocalRolloutManager, PPOTrainer
+from mscore_plugin_ppo import LocalRolloutManager, PPOTrainer, RayRolloutManager
 from mscore_plugin_ppo.cluster.connection import connected
-from mscore_plugin_ppo.cluster.manager import RayRolloutManager
 from mscore_plugin_ppo.rollouts.versions import ModelVersion
 
 from mscore import MscoreError
@@ -107,7 +106,7 @@ def test_a_checkpoint_of_either_is_gone_on_from_exactly_by_the_other(tmp_path):
 
 
 def test_actors_differ_and_their_fragments_come_in_rounds(manager):
-    made = manager(num_rollout_workers=2)
+    made = manager(num_rollout_workers=2, num_envs=8)
     fragments = made.fetch_fragments(16)
     assert [one.worker for one in fragments] == ["0", "1", "0", "1"]
     assert [one.number for one in fragments] == [0, 0, 1, 1]
@@ -117,7 +116,7 @@ def test_actors_differ_and_their_fragments_come_in_rounds(manager):
 
 
 def test_an_actor_that_is_killed_comes_back_with_the_current_version(manager):
-    made = manager(parts.numbered, num_rollout_workers=2)
+    made = manager(parts.numbered, num_rollout_workers=2, num_envs=8)
     made.fetch_fragments(8)
     for number in (2, 3):
         state = {name: torch.full_like(one, number) for name, one in parts.numbered().state_dict().items()}
@@ -149,7 +148,7 @@ def test_training_reaches_its_end_although_an_actor_is_killed(workers):
 
 def test_an_actor_that_hangs_is_replaced(manager, tmp_path):
     env = parts.Doomed("hang", until=tmp_path / "hung")
-    made = manager(env=env, num_envs=1, num_rollout_workers=2, fragment_timeout=3.0)
+    made = manager(env=env, num_envs=2, num_rollout_workers=2, fragment_timeout=3.0)
     began = time.monotonic()
     with pytest.warns(UserWarning, match=r"rollout worker \d gave no answer within 3 s"):
         assert len(made.fetch_fragments(2)) == 2
@@ -229,7 +228,7 @@ def shaped(state):
 
 
 def test_asynchronous_actors_play_one_iteration_ahead_and_no_further(manager):
-    made = manager(num_rollout_workers=2, asynchronous=True)
+    made = manager(num_rollout_workers=2, num_envs=8, asynchronous=True)
     assert {one.version for one in made.fetch_fragments(8)} == {1}
     made.update_model(version(2))
     time.sleep(1.0)  # a slow learner

@@ -155,5 +155,5 @@ def test_a_mistake_on_ray_is_one_line(mscore_run):
     assert process.returncode == 1
     first = err.splitlines()[0]
     assert first.startswith("error: CartPole-v1 raised in step 0 of the episode with seed")
-    assert len(err.splitlines()) == 2, err
-    assert "Traceback" not in out
+    assert len(err.splitlines()) == 3, err  # where from, and how to go on
+    assert "Traceback" not in out + err

@@ -73,6 +73,7 @@ def test_two_ranks_learn_from_their_shares_what_one_learns_from_the_whole():
         trainer.whole = parts.whole_batch()
         scale = trainer.fit()
         found[workers] = (weights(trainer), scale)
+    assert (found[0][0] - torch.cat([one.flatten() for one in parts.policy().parameters()])).abs().max() > 1e-5
     torch.testing.assert_close(found[0][0], found[2][0], atol=2e-7, rtol=1e-5)
     assert found[0][1].mean == pytest.approx(found[2][1].mean, rel=1e-5)
     assert found[0][1].deviation == pytest.approx(found[2][1].deviation, rel=1e-5)
@@ -87,3 +88,12 @@ def test_what_goes_wrong_in_a_training_process_is_said_as_it_was_raised(capfd):
     with pytest.raises(ZeroDivisionError) as caught:
         parts.Mistaken(None, parts.policy, parts.cartpole, num_workers=1).fit()
     assert caught.value.__notes__ == ["in training process 0"]
+
+
+def test_training_processes_for_which_there_is_no_gpu_are_named():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(
+        MscoreError, match=r"training process 0, 1 did not start within 3 s\. Each asks for 1 CPU and 1 GPU"
+    ):
+        trained(num_workers=2, num_gpus_per_worker=1, start_timeout=3.0)

@@ -3,28 +3,14 @@
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+
+import ray
 
 from mscore import MscoreError
-
-
-def require_ray() -> None:
-    """Check that Ray is there.
-
-    Raises:
-        MscoreError: with the line that installs it.
-    """
-    try:
-        found = find_spec("ray") is not None
-    except ValueError:  # its import was forbidden
-        found = False
-    if not found:
-        raise MscoreError(
-            "num_workers and num_rollout_workers above 0 run on Ray, which is not installed: "
-            'pip install "mscore-plugin-ppo[ray]"; with both at 0 everything runs in this process'
-        )
 
 
 @contextmanager
@@ -32,21 +18,19 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
     """Ray, as long as this lasts; a connection that is there already is used, and left as it is.
 
     Args:
-        address: of a running cluster, such as ``auto`` or ``ray://host:10001``; None for ``RAY_ADDRESS``, and
+        address: of a running cluster, such as ``auto`` or ``host:6379``; None for ``RAY_ADDRESS``, and
             where that is not set, for a Ray of this machine's own that ends with the connection.
         cpus: CPU cores that are about to be asked for: on a machine that has fewer, its own Ray shares them.
         gpus: GPUs that are about to be asked for, for the message.
 
     Raises:
-        MscoreError: Ray is not installed, there is no cluster at the address, or no GPUs as asked for.
+        MscoreError: there is no cluster at the address, or no GPUs as asked for.
     """
-    require_ray()
-    import ray
-
     if ray.is_initialized():
         yield
         return
     own = address is None and not os.environ.get("RAY_ADDRESS")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         # The dashboard and what every process prints are for who runs a cluster; a run has its own files.
         if own:
@@ -59,6 +43,9 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
             f"Ray cannot be reached (ray_address: {address or os.environ.get('RAY_ADDRESS') or 'this machine'}): "
             f"{type(error).__name__}: {error}; `ray status` says whether a cluster is up"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Ray has taken them, to end the process at once
+            signal.signal(number, handler)
     try:
         if own and gpus > ray.cluster_resources().get("GPU", 0.0):
             raise MscoreError(
@@ -68,3 +55,20 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def why_not_started(what: str, seconds: float, cpus: float, gpus: float) -> str:
+    """A message about processes that did not start: what each asks for, and what Ray has.
+
+    Args:
+        what: the processes, such as ``rollout worker 3``.
+        seconds: that starting them was given.
+        cpus: CPU cores that each asks for.
+        gpus: GPUs that each asks for.
+    """
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return (
+        f"{what} did not start within {seconds:g} s. Each asks for {cpus:g} CPU and {gpus:g} GPU; Ray has "
+        f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU in all, of which {free.get('CPU', 0):g} and "
+        f"{free.get('GPU', 0):g} are free. Ask for less, or raise `start_timeout` where the cluster is still growing"
+    )

@@ -18,6 +18,7 @@ from ray.exceptions import (
 
 from mscore import MscoreError
 from mscore_plugin_ppo.cluster.actor import RolloutActor
+from mscore_plugin_ppo.cluster.connection import why_not_started
 from mscore_plugin_ppo.cluster.surroundings import Parcel
 
 _LOST = (RayActorError, WorkerCrashedError, ObjectLostError, OutOfMemoryError)
@@ -90,7 +91,7 @@ class Crew:
         self.failures: Counter[str] = Counter()
         self._start_timeout = start_timeout
         self._max_restarts = max_restarts
-        self._needs = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        self._needs = (cpus, gpus)
         remote: Any = ray.remote(RolloutActor)
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
         shared, threads = ray.put(parcel), max(1, int(cpus))
@@ -134,18 +135,18 @@ class Crew:
         while waiting:
             first = min(member.deadline for member in waiting.values())
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=max(0.0, first - time.monotonic()))
-            for member in [waiting.pop(one) for one in ready] if ready else self._late(waiting):
+            for member in [waiting.pop(one) for one in ready]:
                 try:
-                    # What has arrived is fetched at once, unless the machine that holds it is being lost.
+                    # What is ready is fetched at once, unless the machine that holds it is being lost.
                     answers[member.number] = ray.get(member.answer, timeout=seconds)
                 except RayTaskError as error:
                     raise _raised(error, member.number) from None
                 except GetTimeoutError:
-                    self._replace(member, "hung", f"gave no answer within {seconds:g} s", seconds)
+                    waiting[self._replaced(member, "hung", f"gave no answer within {seconds:g} s", seconds)] = member
                 except _LOST as error:
-                    self._replace(member, "died", f"died ({_reason(error)})", seconds)
-                if member.number not in answers:
-                    waiting[member.answer] = member
+                    waiting[self._replaced(member, "died", f"died ({_reason(error)})", seconds)] = member
+            for member in [] if ready else self._late(waiting):
+                waiting[self._replaced(member, "hung", f"gave no answer within {seconds:g} s", seconds)] = member
         for member in self.members:
             member.answer, member.restarts, member.started = None, 0, True
         return [answers[member.number] for member in self.members]
@@ -156,16 +157,12 @@ class Crew:
         late = [reference for reference, member in waiting.items() if now >= member.deadline]
         unstarted = [str(waiting[reference].number) for reference in late if not waiting[reference].started]
         if unstarted:
-            total, free = ray.cluster_resources(), ray.available_resources()
-            raise MscoreError(
-                f"rollout worker {', '.join(unstarted)} did not start within {self._start_timeout:g} s. Each asks for "
-                f"{self._needs}; Ray has {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU in all, of which "
-                f"{free.get('CPU', 0):g} and {free.get('GPU', 0):g} are free. Lower num_rollout_workers or what each "
-                "asks for, or raise `start_timeout` where the cluster is still growing"
-            )
+            what = f"rollout worker {', '.join(unstarted)}"
+            raise MscoreError(why_not_started(what, self._start_timeout, *self._needs))
         return [waiting.pop(reference) for reference in late]
 
-    def _replace(self, member: Member, cause: str, reason: str, seconds: float) -> None:
+    def _replaced(self, member: Member, cause: str, reason: str, seconds: float) -> Any:
+        """Replace an actor that is lost; the reference of its successor's answer."""
         self.failures[f"workers_{cause}"] += 1
         member.restarts += 1
         what = f"rollout worker {member.number} {reason}"
@@ -176,6 +173,7 @@ class Crew:
             )
         warnings.warn(f"{what}; it is replaced", stacklevel=2)
         member.replace(seconds + self._start_timeout)
+        return member.answer
 
     def close(self) -> None:
         """End all actors."""

@@ -15,7 +15,13 @@ from mscore_plugin_ppo.rollouts.buffer import FragmentBuffer
 from mscore_plugin_ppo.rollouts.fragments import Fragments
 from mscore_plugin_ppo.rollouts.manager import refuse_part_of_a_round
 from mscore_plugin_ppo.rollouts.versions import ModelVersion
-from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator, WorkerSettings, states_of_workers
+from mscore_plugin_ppo.rollouts.worker import (
+    EnvGenerator,
+    PolicyGenerator,
+    WorkerSettings,
+    share_of_environments,
+    states_of_workers,
+)
 
 
 class RayRolloutManager:
@@ -37,7 +43,7 @@ class RayRolloutManager:
         asynchronous: collect one iteration ahead.
         fragment_timeout: seconds that a fragment of all environments of an actor may take, after which the actor
             is replaced.
-        num_envs: environments of each actor.
+        num_envs: environments of all actors, which share them evenly.
         fragment_length: steps of a fragment.
         env_processes: each environment in a process of its own, where it is watched and replaced.
         step_timeout: seconds that a step of an environment's process may take.
@@ -78,15 +84,16 @@ class RayRolloutManager:
                 f"max_staleness is {max_staleness}, and with `asynchronous` fragments lag 1 version behind; let it be "
                 "at least 1"
             )
-        self.num_envs = num_envs * num_rollout_workers
+        self.num_envs = num_envs
         self.fragment_length = fragment_length
         self.asynchronous = asynchronous
         self.buffer = FragmentBuffer(max_staleness, max_reuse)
         self._fragment_timeout = fragment_timeout
         self._call_timeout = fragment_timeout + start_timeout
         device = "cuda" if num_gpus_per_rollout_worker else "cpu"
+        share = share_of_environments(num_envs, num_rollout_workers, "rollout workers")
         settings = WorkerSettings(
-            num_envs, fragment_length, env_processes, step_timeout, start_timeout, max_restarts, seed, device
+            share, fragment_length, env_processes, step_timeout, start_timeout, max_restarts, seed, device
         )
         self.crew = Crew(
             Parcel.of((policy_generator, env_generator, settings)),

@@ -1,10 +1,11 @@
 """Training by Ray Train: the same trainer in one or more processes."""
 
 import contextlib
-import io
+import os
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroup
 from ray.train.torch import TorchTrainer
 
 from mscore import MinePolicy, MscoreError, random_state
+from mscore_plugin_ppo.cluster.connection import why_not_started
+from mscore_plugin_ppo.cluster.line import Line, News, Voice
 from mscore_plugin_ppo.cluster.surroundings import Parcel
 from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.rollouts.randomness import seed_of_worker
@@ -34,44 +37,6 @@ class Trained:
     policy: MinePolicy
     env_steps: int
     version: int
-
-
-class Line:
-    """The line between the process that called ``fit`` and those that train: an actor that all of them can reach."""
-
-    def __init__(self) -> None:
-        self._said: list[tuple[str, bool]] = []
-        self._stop = False
-
-    def say(self, text: str, is_error: bool) -> None:
-        """A training process has printed something."""
-        self._said.append((text, is_error))
-
-    def is_stopping(self) -> bool:
-        """Whether training is to stop."""
-        return self._stop
-
-    def news(self, stop: bool) -> list[tuple[str, bool]]:
-        """What was printed since the last call; ``stop`` asks training to stop."""
-        self._stop |= stop
-        said, self._said = self._said, []
-        return said
-
-
-class _Voice(io.TextIOBase):
-    """An output stream whose lines are printed by the process that called ``fit``."""
-
-    def __init__(self, line: Any, is_error: bool) -> None:
-        self._line = line
-        self._is_error = is_error
-        self._begun = ""
-
-    def write(self, text: str) -> int:
-        """Say what is complete."""
-        complete, end, self._begun = (self._begun + text).rpartition("\n")
-        if end:
-            self._line.say.remote(complete + end, self._is_error)
-        return len(text)
 
 
 def train_on_ray(trainer: "BaseTrainer") -> Any:
@@ -100,7 +65,7 @@ def train_on_ray(trainer: "BaseTrainer") -> Any:
             entry,
             train_loop_config=config,
             scaling_config=scaling,
-            run_config=RunConfig(name=f"training-{trainer.session}", storage_path=folder),
+            run_config=RunConfig(name=f"training-{trainer.session}", storage_path=os.path.abspath(folder)),
         )
         trained: Trained = _Fit(torch_trainer, trainer, line).result()
     trainer.policy, trainer.env_steps, trainer.version = trained.policy, trained.env_steps, trained.version
@@ -128,13 +93,28 @@ class _Fit(threading.Thread):
     def result(self) -> Trained:
         """Wait for the end, printing what rank 0 prints."""
         self.start()
+        deadline = time.monotonic() + self._trainer.start_timeout
         while self.is_alive():
             self.join(_POLL_SECONDS)
-            for text, is_error in ray.get(self._line.news.remote(self._trainer.should_stop), timeout=_LINE_SECONDS):
+            news = self._news()
+            for text, is_error in news.said:
                 print(text, end="", file=sys.stderr if is_error else sys.stdout, flush=True)
+            missing = set(range(self._trainer.num_workers)) - news.started
+            if missing and self.is_alive() and time.monotonic() > deadline:
+                what = f"training process {', '.join(map(str, sorted(missing)))}"
+                gpus = self._trainer.num_gpus_per_worker
+                raise MscoreError(why_not_started(what, self._trainer.start_timeout, 1, gpus))
         if self._error is not None:
             raise _error_of(self._error) from None
         return self._result.return_value  # type: ignore[no-any-return]
+
+    def _news(self) -> News:
+        try:
+            return ray.get(self._line.news.remote(self._trainer.should_stop), timeout=_LINE_SECONDS)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise MscoreError(
+                f"the connection to Ray is lost ({type(error).__name__}); `resume` goes on from the last checkpoint"
+            ) from error
 
 
 def _error_of(error: BaseException) -> BaseException:
@@ -174,9 +154,10 @@ def _train_in_worker(config: dict[str, Any]) -> Trained | None:
     else:
         torch.manual_seed(seed_of_worker(trainer.seed, rank))
     line = config["line"]
+    line.start.remote(rank)
     trainer.ranks = Ranks(rank, world)
     trainer.stop_asked = lambda: bool(ray.get(line.is_stopping.remote(), timeout=_LINE_SECONDS))
-    with contextlib.redirect_stdout(_Voice(line, False)), contextlib.redirect_stderr(_Voice(line, True)):
+    with contextlib.redirect_stdout(Voice(line, False)), contextlib.redirect_stderr(Voice(line, True)):
         returned = trainer._train_func({})
     if rank:
         return None

@@ -121,6 +121,24 @@ class RolloutWorker:
         self.environments.close()
 
 
+def share_of_environments(num_envs: int, count: int, who: str) -> int:
+    """How many environments each of several has.
+
+    Args:
+        num_envs: of all.
+        count: who share them.
+        who: they are, in words.
+
+    Raises:
+        MscoreError: they cannot be shared evenly.
+    """
+    if num_envs % count:
+        raise MscoreError(
+            f"num_envs is {num_envs}, and {count} {who} cannot share these evenly; let it be a multiple of {count}"
+        )
+    return num_envs // count
+
+
 def states_of_workers(state: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """The workers' states in what a rollout manager's ``state_dict`` gave.
 

@@ -9,7 +9,7 @@ import torch
 from mscore import MscoreError, did_you_mean
 from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.rollouts.manager import LocalRolloutManager, RolloutManager
-from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator
+from mscore_plugin_ppo.rollouts.worker import EnvGenerator, PolicyGenerator, share_of_environments
 
 _ON_RAY = ("num_cpus_per_rollout_worker", "num_gpus_per_rollout_worker", "asynchronous", "fragment_timeout")
 """Parameters that ``RayRolloutManager`` has beside those of ``LocalRolloutManager``."""
@@ -48,6 +48,9 @@ def refuse_unknown(
             f"{num_rollout_workers} rollout workers cannot be shared evenly by {num_workers} training processes; let "
             "num_rollout_workers be a multiple of num_workers, or 0 to act in the training processes"
         )
+    if rollout_manager is None:
+        who = "rollout workers" if num_rollout_workers else "training processes"
+        share_of_environments(_num_envs(arguments), num_rollout_workers or max(1, num_workers), who)
 
 
 def make_manager(
@@ -71,6 +74,7 @@ def make_manager(
         device: where the policy acts in this process.
         seed: of the training.
     """
+    arguments = {**arguments, "num_envs": _num_envs(arguments) // ranks.world}
     if not num_rollout_workers:
         local = {name: value for name, value in arguments.items() if name not in _ON_RAY}
         return LocalRolloutManager(
@@ -87,6 +91,11 @@ def make_manager(
         first_worker=ranks.rank * share,
         **arguments,
     )
+
+
+def _num_envs(arguments: Mapping[str, Any]) -> int:
+    """Environments of all workers."""
+    return int(arguments.get("num_envs", inspect.signature(LocalRolloutManager).parameters["num_envs"].default))
 
 
 def ray_needs(

@@ -136,6 +136,8 @@ class BaseTrainer(ABC):
         self.order = np.random.default_rng(seed)
         refuse_unknown(kwargs, rollout_manager, num_workers, num_rollout_workers)
         self._rollout_arguments = kwargs
+        self.start_timeout = float(kwargs.get("start_timeout", 120.0))
+        """Seconds that starting a training process, an actor or an environment's process may take."""
 
     # --- what subclasses say ----------------------------------------------------------------------
 
