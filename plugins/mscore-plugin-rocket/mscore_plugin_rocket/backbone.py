@@ -57,9 +57,6 @@ def create_backbone(name: str, *, pretrained: bool = True, in_chans: int = 3) ->
             f"the pretrained weights of the backbone {name!r} cannot be had ({_first_line(error)}). Where there is no "
             "network, put them into Hugging Face's cache beforehand; or begin at random with `pretrained: false`"
         ) from error
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     make_lean(network)
     return network
 

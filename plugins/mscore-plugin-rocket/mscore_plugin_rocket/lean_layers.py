@@ -1,4 +1,4 @@
-"""EfficientNet's normalization and gating with less memory in training on a CPU.
+"""EfficientNet's normalization and gating with less memory in training on a CPU; its convolutions are next door.
 
 Autograd keeps a tensor between batch normalization and SiLU, and makes several on the way back, each as large
 as the feature map. On a CPU that is what such a network's training waits for: fresh pages, and traffic. Here
@@ -16,6 +16,8 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from mscore_plugin_rocket.lean_convolutions import lean_convolution, trains_here
+
 BYTES_AT_ONCE = 2**19
 """Size of a piece, for each thread."""
 
@@ -27,6 +29,8 @@ def make_lean(network: nn.Module) -> None:
             module.__class__ = LeanBatchNormSiLU
         elif type(module) is SqueezeExcite and _gates_plainly(module):
             module.__class__ = LeanSqueezeExcite
+        elif (kind := lean_convolution(module)) is not None:
+            module.__class__ = kind
 
 
 def _is_plain(module: BatchNormAct2d) -> bool:
@@ -39,20 +43,12 @@ def _gates_plainly(module: SqueezeExcite) -> bool:
     return biased and isinstance(module.act1, nn.SiLU) and type(module.gate).__name__ == "Sigmoid"
 
 
-def _fits(module: nn.Module, x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether this is training on a CPU, in one type, with channels last in memory."""
-    if not module.training or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    same = x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    return same and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
-
-
 class LeanBatchNormSiLU(BatchNormAct2d):
     """timm's batch normalization with SiLU, see the module's documentation."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to the same."""
-        if not _fits(self, x, self.weight):
+        if not trains_here(self, x, self.weight):
             return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
@@ -69,7 +65,7 @@ class LeanSqueezeExcite(SqueezeExcite):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to the same."""
         reduce, expand = self.conv_reduce, self.conv_expand
-        if not _fits(self, x, reduce.weight):
+        if not trains_here(self, x, reduce.weight):
             return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
         weights = (reduce.weight.flatten(1), reduce.bias, expand.weight.flatten(1), expand.bias)
         return _Gate.apply(x, *weights)  # type: ignore[no-any-return,no-untyped-call]
@@ -107,7 +103,7 @@ class _NormSiLU(torch.autograd.Function):
         slope = -scale * rstd * rstd * sum_dz_x / count
         offset = -scale * sum_dz / count - mean * slope
         for piece, out in _pieces(x, dx):
-            out.mul_(scale).add_(offset).addcmul_(piece, slope)
+            torch.addcmul(torch.addcmul(offset, piece, slope), out, scale, out=out)
         return dx, sum_dz_x * rstd, sum_dz, None, None
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mscore_plugin_vpt.layers import scale_filters
+from mscore_plugin_vpt.layers import run, scale_filters
 
 BASIS_FUNCTIONS = 10
 """Number of functions of distance that a head can combine."""
@@ -43,8 +43,8 @@ def see(memory_ok: torch.Tensor, first: torch.Tensor | None, length: int, heads:
     batch, _, maxlen = memory_ok.shape
     if length == 1:
         # The window's one query and the memory after it see the same frames.
-        before = memory_ok[:, :, 1:] if first is None else memory_ok[:, :, 1:] & ~first.unsqueeze(1)
-        visible = F.pad(before, (0, 1), value=True)
+        before = memory_ok.narrow(2, 1, maxlen - 1)
+        visible = F.pad(before if first is None else before & ~first.unsqueeze(1), (0, 1), value=True)
         after = visible
     else:
         # Frames of one episode have one number: 0 goes on from before, and what is not ok has none.
@@ -53,7 +53,7 @@ def see(memory_ok: torch.Tensor, first: torch.Tensor | None, length: int, heads:
         of_frame = torch.cat([known[:, 1:], episode], dim=1)
         visible = of_frame.unfold(1, maxlen, 1) == episode.unsqueeze(-1)
         after = visible[:, -1:]
-    bias = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, HIDDEN)
+    bias = visible.to(dtype).log()
     return Visibility(bias.unsqueeze(1).expand(-1, heads, -1, -1).reshape(-1, maxlen), after)
 
 
@@ -94,6 +94,7 @@ class RelativeAttention(nn.Module):
 
     def __init__(self, hidsize: int, heads: int, maxlen: int, init_scale: float) -> None:
         super().__init__()
+        self.hidsize = hidsize
         self.heads = heads
         self.maxlen = maxlen
         self.width = hidsize // heads
@@ -110,71 +111,74 @@ class RelativeAttention(nn.Module):
         """Attend within a window and to the memory.
 
         Args:
-            x: (B, T, hidsize).
+            x: (B * T, hidsize).
             keys: of the memory, (B, maxlen, hidsize).
             values: of the memory, (B, maxlen, hidsize).
             visibility: what is seen; None means all frames of window and memory, also later ones.
 
         Returns:
-            (B, T, hidsize), and keys and values of the memory after the window.
+            (B * T, hidsize), and keys and values of the memory after the window.
         """
-        length = x.shape[1]
-        query, key, value = self.q_layer(x), self.k_layer(x), self.v_layer(x)
+        batch = keys.shape[0]
+        length = x.shape[0] // batch
+        rows = (batch, length, self.hidsize)
+        query = run(self.q_layer, x).view(rows)
+        key, value = run(self.k_layer, x).view(rows), run(self.v_layer, x).view(rows)
+        bias = self._bias(x, batch, length, visibility)
         new_keys, new_values = _later(keys, key), _later(values, value)
-        bias = self._bias(x, visibility)
-        if length == 1 and visibility is not None:
+        if visibility is None:
+            keys, values = torch.cat([keys, key], dim=1), torch.cat([values, value], dim=1)
+        elif length == 1:
             # The frames that are seen are those of the memory after this one.
-            all_keys, all_values = self._split(new_keys), self._split(new_values)
+            keys, values = new_keys, new_values
         else:
-            start = 0 if visibility is None else 1
-            all_keys = torch.cat([self._split(keys[:, start:]), self._split(key)], dim=2)
-            all_values = torch.cat([self._split(values[:, start:]), self._split(value)], dim=2)
-        attended = _attend(self._split(query), all_keys, all_values, bias)
-        joined = attended.flatten(1).unsqueeze(1) if length == 1 else attended.transpose(1, 2).flatten(2)
-        return self.proj_layer(joined), new_keys, new_values
+            keys, values = torch.cat([keys[:, 1:], key], dim=1), torch.cat([values[:, 1:], value], dim=1)
+        attended = _attend(self._split(query), self._split(keys), self._split(values), bias)
+        return run(self.proj_layer, attended.reshape(x.shape)), new_keys, new_values
 
-    def _bias(self, x: torch.Tensor, visibility: Visibility | None) -> torch.Tensor:
+    def _bias(self, x: torch.Tensor, batch: int, length: int, visibility: Visibility | None) -> torch.Tensor:
         """Relative logits and what is hidden, (B, heads, T, frames)."""
-        batch, length, _ = x.shape
-        weights: torch.Tensor = self.r_layer(x)
+        weights = run(self.r_layer, x)
         if length > 1:
             weights = weights.view(batch, length, self.heads, BASIS_FUNCTIONS).transpose(1, 2)
         weights = weights.reshape(-1, BASIS_FUNCTIONS)
         functions = self.b_nd.flip(1)
-        if visibility is None:
-            by_distance = (weights @ functions).view(-1, length, self.maxlen)
-            bias = F.pad(by_distance_to_by_frame(by_distance, 0.0), (1, 0))
-        else:
-            by_distance = torch.addmm(visibility.bias, weights, functions).view(-1, length, self.maxlen)
-            bias = by_distance_to_by_frame(by_distance, HIDDEN)
-        return bias.view(batch, self.heads, length, -1)
+        by_distance = weights @ functions if visibility is None else torch.addmm(visibility.bias, weights, functions)
+        if length > 1:
+            fill = 0.0 if visibility is None else HIDDEN
+            by_distance = by_distance_to_by_frame(by_distance.view(-1, length, self.maxlen), fill)
+        bias = by_distance.view(batch, self.heads, length, -1)
+        # The memory's first frame is too far for any distance, and seen where everything is.
+        return F.pad(bias, (1, 0)) if visibility is None else bias
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, hidsize) to (B, heads, T, width)."""
-        if x.shape[1] == 1:
-            return x.view(len(x), self.heads, 1, self.width)
-        return x.view(*x.shape[:2], self.heads, self.width).transpose(1, 2)
+        return x.view(x.shape[0], -1, self.heads, self.width).transpose(1, 2)
 
 
 def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Attention with logits ``q . k / width + bias``: all (B, heads, T or frames, width)."""
+    """Attention with logits ``q . k / width + bias``: all (B, heads, T or frames, width), to (B, T, heads, width)."""
     batch, heads, length, width = query.shape
-    keys, values = keys.to(query.dtype), values.to(query.dtype)
-    if query.is_cuda:
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=1 / width)
+    if keys.dtype != query.dtype:
+        keys, values = keys.to(query.dtype), values.to(query.dtype)
+    if query.is_cuda or not bias.requires_grad:
+        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=1 / width)
+        return attended.transpose(1, 2)
     # On a CPU the fused kernel takes no mask that is trained, and its substitute is slower than this.
     flat = (batch * heads, -1, width)
     keys, values = keys.reshape(flat), values.reshape(flat)
     logits = torch.baddbmm(bias.flatten(0, 1), query.reshape(flat), keys.transpose(1, 2), alpha=1 / width)
-    return torch.bmm(logits.softmax(-1), values).view(batch, heads, length, width)
+    return torch.bmm(logits.softmax(-1), values).view(batch, heads, length, width).transpose(1, 2)
 
 
 def _later(memory: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """The last frames of memory and window together, as many as the memory holds, in its dtype."""
     length, maxlen = new.shape[1], memory.shape[1]
     if length >= maxlen:
-        return new[:, length - maxlen :].to(memory.dtype)
-    return torch.cat([memory[:, length:], new], dim=1).to(memory.dtype)
+        later = new[:, length - maxlen :]
+    else:
+        later = torch.cat([memory.narrow(1, length, maxlen - length), new], dim=1)
+    return later if later.dtype == memory.dtype else later.to(memory.dtype)
 
 
 def _linear(inputs: int, outputs: int, init_scale: float, bias: bool = True) -> nn.Linear:

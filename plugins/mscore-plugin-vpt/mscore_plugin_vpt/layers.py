@@ -14,6 +14,21 @@ def scale_filters(weight: torch.Tensor, norm: float) -> None:
         weight.mul_(norm / weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.dim() - 1)))
 
 
+def run(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """``layer(x)``, for linear layers and LayerNorms without what the call of a module costs.
+
+    While acting these calls take longer than what small layers compute. A layer with hooks, or of a type of its own
+    (quantized, parametrized, adapted), is called as any other.
+    """
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+        return layer(x)  # type: ignore[no-any-return]
+    if type(layer) is nn.Linear:
+        return F.linear(x, layer.weight, layer.bias)
+    if type(layer) is nn.LayerNorm:
+        return F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+    return layer(x)  # type: ignore[no-any-return]
+
+
 class FanInInitReLULayer(nn.Module):
     """Normalization of the input, a linear or convolutional layer, ReLU.
 
@@ -64,14 +79,14 @@ class FanInInitReLULayer(nn.Module):
     def before_activation(self, x: torch.Tensor) -> torch.Tensor:
         """Normalization and layer without the ReLU, for a ReLU that is cheaper elsewhere."""
         if self.norm is not None:
-            x = self.norm(x)
-        return self.layer(x)  # type: ignore[no-any-return]
+            x = run(self.norm, x)
+        return run(self.layer, x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, inchan, H, W) or (…, inchan) to the same with ``outchan``."""
         x = self.before_activation(x)
         # In place: no backward needs a layer's output from before the ReLU.
-        return F.relu(x, inplace=True) if self.use_activation else x
+        return x.relu_() if self.use_activation else x
 
 
 def dense_norm(init_norm_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from mscore import MscoreError
 from mscore_plugin_vpt.attention import RelativeAttention, Visibility, see
-from mscore_plugin_vpt.layers import FanInInitReLULayer, FiLM
+from mscore_plugin_vpt.layers import FanInInitReLULayer, FiLM, run
 
 RecurrentState = list[torch.Tensor]
 """For each block ``memory_ok`` (B, 1, maxlen) bool, keys and values (B, maxlen, hidsize): a flat list."""
@@ -57,8 +57,8 @@ class ResidualRecurrentBlock(nn.Module):
         visibility: Visibility | None,
         condition: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, T, hidsize) and the memory's keys and values to the same."""
-        normalized = self.pre_r_ln(x)
+        """(B * T, hidsize), with the memory's keys and values (B, maxlen, hidsize), to the same."""
+        normalized = run(self.pre_r_ln, x)
         if self.injection is not None:
             normalized = self.injection(normalized, condition)
         attended, keys, values = self.r["orc_block"](normalized, keys, values, visibility)
@@ -185,10 +185,12 @@ class ResidualRecurrentBlocks(nn.Module):
         if not self.sees_everything:
             visibility = see(state[0], first, x.shape[1], self.heads, x.dtype)
         after: RecurrentState = []
+        shape, x = x.shape, x.flatten(0, 1)
+        ce_latent = None if ce_latent is None else ce_latent.flatten(0, 1)
         for block, (ok, keys, values) in zip(self.blocks, _by_block(state), strict=True):
             x, keys, values = block(x, keys, values, visibility, ce_latent)
             after += [ok if visibility is None else visibility.memory_ok, keys, values]
-        return x, after
+        return x.view(shape), after
 
 
 def _by_block(state: RecurrentState) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

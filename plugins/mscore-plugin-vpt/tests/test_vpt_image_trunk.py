@@ -73,6 +73,27 @@ def test_batch_statistics_are_those_of_all_pictures(monkeypatch):
     assert trunk.stacks[0].firstconv.norm.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize("size", [(8, 12), (2, 2), (7, 8), (8, 5)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_pooling_with_and_without_a_backward(size, channels_last):
+    x = torch.randn(2, 3, *size)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    expected = torch.nn.functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+    assert torch.equal(image_trunk.half_size(x), expected)
+    assert torch.equal(image_trunk.half_size(x.requires_grad_()), expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_acting_gives_what_training_gives(record, variant):
+    net = network(record, variant)
+    pictures = net.img_preprocess(record[f"{variant}/image"])
+    expected = net.img_process(pictures)
+    assert expected.requires_grad
+    with torch.inference_mode():
+        scale = max(1.0, expected.abs().max().item())
+        torch.testing.assert_close(net.img_process(pictures), expected, atol=1e-5 * scale, rtol=0)
+
+
 def test_pictures_of_another_size():
     trunk = ImpalaCNN((16, 24, 3), [4], 8)
     with pytest.raises(MscoreError, match=r"\(1, 2, 24, 16, 3\), expected \(B, T, 16, 24, 3\)"):

@@ -96,6 +96,45 @@ def test_what_is_not_seen_changes_nothing():
         torch.testing.assert_close(core(x, start, poisoned)[0], expected)
 
 
+@pytest.mark.parametrize("style", ["clipped_causal", "none"])
+@pytest.mark.parametrize("length", [1, 3, 12])
+def test_acting_gives_what_training_gives(style, length):
+    # Attention goes different ways where nothing is trained and where something is.
+    torch.manual_seed(0)
+    core = ResidualRecurrentBlocks(
+        16, timesteps=4, attention_memory_size=12, attention_heads=2, attention_mask_style=style
+    )
+    before = core(torch.randn(3, 5, 16), None, core.initial_state(3))[1]
+    x, first = torch.randn(3, length, 16), torch.zeros(3, length, dtype=torch.bool)
+    first[1, length // 2] = True
+    expected, after = core(x, first, before)
+    assert expected.requires_grad
+    with torch.inference_mode():
+        found, state = core(x, first, before)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    for mine, theirs in zip(state, after, strict=True):
+        torch.testing.assert_close(mine, theirs, **CLOSE)
+
+
+def test_hooks_and_replaced_layers_are_honoured():
+    torch.manual_seed(0)
+    core = ResidualRecurrentBlocks(16, timesteps=4, attention_memory_size=8, n_block=1, attention_heads=2)
+    x, state = torch.randn(1, 1, 16), core.initial_state(1)
+    plain = core(x, None, state)[0]
+    attention, seen = core.blocks[0].r["orc_block"], []
+    handle = attention.q_layer.register_forward_hook(lambda layer, args, y: seen.append(y.shape))
+    core(x, None, state)
+    assert seen == [(1, 16)]
+    handle.remove()
+
+    class Louder(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    attention.proj_layer.__class__ = Louder
+    assert not torch.allclose(core(x, None, state)[0], plain, atol=1e-4)
+
+
 def test_gradients_do_not_cross_a_start():
     torch.manual_seed(0)
     core = ResidualRecurrentBlocks(16, timesteps=4, attention_memory_size=10, attention_heads=2)
