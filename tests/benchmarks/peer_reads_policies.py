@@ -145,7 +145,7 @@ def export_runs(folder):
         "groot-pretrain": ("GrootPolicy", [*backbone, "policy.decoder_kwargs={timesteps: 4, mem_len: 8}"]),
     }
     for recipe, (kind, own) in recipes.items():
-        place = folder / recipe
+        place = folder / f"exported {recipe}"
         place.mkdir()
         for command in (
             ["run", recipe, *short, *own],
