@@ -123,3 +123,25 @@ def test_a_collector_goes_on_exactly(collector):
     torch.testing.assert_close(found.logp, expected.logp, atol=0, rtol=0)
     torch.testing.assert_close(found.first, expected.first)
     np.testing.assert_array_equal(found.steps.values, expected.steps.values)
+
+
+class Nested(Walk):
+    """Walk whose first part, in the order of names, is a dict of three."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "aim": gymnasium.spaces.Dict({name: gymnasium.spaces.Discrete(2) for name in "abc"}),
+            "image": Walk.observation_space,
+        }
+    )
+
+    def observe(self):
+        return {"aim": dict.fromkeys("abc", 1), "image": super().observe()}
+
+
+def test_observations_may_be_nested():
+    environment = as_environment(Nested)
+    made = Collector(TinyPolicy(), InProcessEnvironments(environment, 2, 0), environment, 8)
+    fragments = made.collect(VERSION)
+    assert fragments.observation["aim"]["c"].shape == (2, 8)
+    assert fragments.steps.next_values.shape == (2,)

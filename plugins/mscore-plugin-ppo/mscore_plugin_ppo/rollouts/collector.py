@@ -95,7 +95,8 @@ class Collector:
                     if rows:
                         last = [moved.final[row][0] for row in rows]
                         finals.update({(row, t): observation for row, observation in zip(rows, last, strict=True)})
-                        final_values[t, rows] = self._values_of(frame_of(space, last), self._rows(rows))
+                        going = np.zeros(len(rows), dtype=np.bool_)
+                        final_values[t, rows] = self._values_of(frame_of(space, last), self._rows(rows), going)
                 self._shown, self._first = moved.observation, moved.began
             following = Observations(space, 1, num_envs)
             following.put(0, self._shown)
@@ -157,12 +158,10 @@ class Collector:
             return window
         return tree_map(lambda leaf: leaf.to(self.device), window)  # type: ignore[no-any-return]
 
-    def _values_of(self, frame: dict[str, Any], state: Any, first: Any = None) -> Any:
+    def _values_of(self, frame: dict[str, Any], state: Any, first: Any) -> Any:
         """Value estimates (B,) of observations that are not acted upon."""
-        rows = len(next(iter(frame.values())))
-        flags = np.zeros(rows, dtype=np.bool_) if first is None else first
-        latents, _ = self.policy(self._window(frame, flags), state)
-        return latents["vpred"].reshape(rows).cpu().numpy()
+        latents, _ = self.policy(self._window(frame, first), state)
+        return latents["vpred"].flatten().cpu().numpy()
 
     def _rows(self, rows: list[int]) -> Any:
         return tree_map(lambda leaf: leaf[rows], self._state)

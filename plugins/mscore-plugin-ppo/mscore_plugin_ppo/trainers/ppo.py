@@ -12,6 +12,7 @@ import torch
 from mscore import MinePolicy, ObjectiveCallback, tree_map
 from mscore_plugin_ppo.learner.loss import ADVANTAGES, OLD_LOGPS, OLD_VPREDS, TARGETS, LossSettings
 from mscore_plugin_ppo.learner.minibatches import Minibatches, has_memory
+from mscore_plugin_ppo.learner.modes import learn_as_it_acts
 from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.reference import Reference
 from mscore_plugin_ppo.learner.update import Learner, Tally, Update
@@ -273,7 +274,7 @@ class PPOTrainer(BaseTrainer):
 
     def _learn(self, batch: dict[str, Any], state: Any, update: Update) -> Tally:
         tally = Tally()
-        self.policy.train()
+        learn_as_it_acts(self.policy)
         pool = self.readers()
         with pool if pool is not None else nullcontext():
             minibatches = Minibatches(
