@@ -152,7 +152,7 @@ def test_a_trainer_on_ray_that_is_killed_while_it_saves_goes_on_exactly(mscore_r
 def test_a_mistake_on_ray_is_one_line(mscore_run):
     process = mscore_run(*ON_RAY, "environment.use=broken", "evaluation=null")
     out, err = process.communicate(timeout=200)
-    assert process.returncode == 1
+    assert process.returncode == 1, out + err
     first = err.splitlines()[0]
     assert first.startswith("error: CartPole-v1 raised in step 0 of the episode with seed")
     assert len(err.splitlines()) == 3, err  # where from, and how to go on
