@@ -218,7 +218,8 @@ def test_compiled_without_a_graph_break(small, window):
 
 @pytest.mark.slow
 def test_compiled_by_inductor(small, window):
-    policy, batch = small(), window(1, 3)
+    # Few layers, as compiling takes long on a busy machine.
+    policy, batch = small(n_recurrence_layers=1, impala_chans=[4, 8]), window(1, 3)
     acting = copy.deepcopy(policy)
     acting.net = torch.compile(acting.net)
     mine = theirs = None
