@@ -118,7 +118,9 @@ class GrootPolicy(BackbonePolicy):
         Args:
             input: ``image`` (B, T, H, W, 3), pixels from 0 to 255 of any type; ``first`` (B, T) bool where
                 episodes start, which may be left out where none does; ``ref_video_path``, the reference: a
-                path for all, B paths, or B lists of T paths. Without it the window is its own reference.
+                path for all, B paths, or B lists of T paths; or in its place ``ref_condition``, what
+                :meth:`encode_video` made of it, one for all or B along the first dimension. Without either the
+                window is its own reference.
             state_in: memory before the window; None means initial.
 
         Returns:
@@ -130,7 +132,13 @@ class GrootPolicy(BackbonePolicy):
         tokens = self.tokens(input)
         rows, length = input["image"].shape[:2]
         tokens = tokens.view(rows, length, *tokens.shape[1:])
-        if "ref_video_path" in input:
+        if "ref_condition" in input:
+            condition = {
+                name: {part: one.reshape(-1, self.hiddim) for part, one in gaussian.items()}
+                for name, gaussian in input["ref_condition"].items()
+            }
+            goal = condition["posterior_dist"]["z"].unsqueeze(1).expand(rows, length, -1)
+        elif "ref_video_path" in input:
             condition, goal = self._follow(references(input["ref_video_path"], rows, length))
         else:
             condition = self._condition(tokens)
@@ -189,6 +197,11 @@ class GrootPolicy(BackbonePolicy):
 
     def _reference(self, path: str) -> Condition:
         """A reference's Gaussians; while nothing is trained, those that were made before."""
+        if torch.compiler.is_exporting():
+            raise MscoreError(
+                "an exported program reads no videos: export the policy with 'ref_condition' in its input, what "
+                f"encode_video({path!r}) gives, in place of 'ref_video_path'"
+            )
         source = Path(path).expanduser()
         try:
             status = source.stat()

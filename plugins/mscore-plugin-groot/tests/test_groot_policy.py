@@ -162,6 +162,33 @@ def test_exported_step(small, window):
     close(torch.export.export(policy, (frame, state)).module()(frame, state)[0], policy(frame, state)[0])
 
 
+@torch.no_grad()
+def test_exported_step_with_a_reference(small, window, video):
+    policy, frame, path = small(), seen(window(1, 1)), video(0)
+    state = policy.initial_state(1)
+    expected, _ = policy({**frame, "ref_video_path": path}, state)
+    known = {**frame, "ref_condition": policy.encode_video(path)}
+    close(policy(known, state)[0], expected)
+    program = torch.export.export(policy, (known, state)).module()
+    close(program(known, state)[0], expected)
+    other = {**frame, "ref_condition": policy.encode_video(video(1))}
+    close(program(other, state)[0], policy(other, state)[0])
+    with pytest.raises(MscoreError, match=r"reads no videos.*ref_condition"):
+        torch.export.export(policy, ({**frame, "ref_video_path": path}, state))
+
+
+@torch.no_grad()
+def test_conditions_of_every_row(small, window, video):
+    policy, batch, paths = small(), window(2, 3), [video(0), video(1)]
+    both, _ = policy(seen(batch, ref_video_path=paths))
+    known = {name: both[name] for name in ("posterior_dist", "prior_dist")}
+    again, _ = policy(seen(batch, ref_condition=known))
+    close(again, both)
+    one = {"image": batch["image"][0, 0].numpy(), "ref_condition": policy.encode_video(paths[0])}
+    policy.get_action(one, None, input_shape="*")
+    assert policy.vpred.shape == (1, 1, 1)
+
+
 def test_a_frozen_backbone_keeps_its_batch_statistics(small, window):
     # MineStudio's goes on averaging them.
     policy = small("efficientnet_b0").train()

@@ -131,13 +131,21 @@ class Norms(pl.Callback):
 
 
 def test_six_training_steps(record, policy):
-    # MineStudio's fit with warm-up, clipping and memory, of which one row begins anew at step 3.
+    # MineStudio's fit with warm-up, clipping and memory, of which one row begins anew at step 3. Ours runs in float64,
+    # as six steps in float32 are no measure: from the second on some value lies so near a ReLU's kink that another
+    # kernel's rounding decides where its gradient goes. That is 1e-4 of the gradient, in the first stack alone; AdamW,
+    # which divides by the gradients' size, makes 5e-3, 4e-2 and 2e-1 of it in the steps that follow. With SGD the same
+    # steps in float32 stay within 1e-4 of those in float64, whatever the number of threads.
     batches = [
         {**window(record, step % 3), "mask": record["bc/mask"], "timestamp": record[f"train/timestamp/{step}"]}
         for step in range(6)
     ]
     module = MineLightning(
-        policy.train(), [BehaviorCloneCallback(weight=0.01)], learning_rate=1e-3, warmup_steps=4, weight_decay=0.01
+        policy.double().train(),
+        [BehaviorCloneCallback(weight=0.01)],
+        learning_rate=1e-3,
+        warmup_steps=4,
+        weight_decay=0.01,
     )
     seen = Norms()
     with warnings.catch_warnings():
@@ -148,12 +156,10 @@ def test_six_training_steps(record, policy):
         )  # fmt: skip
         trainer.fit(module, DataLoader(batches, batch_size=None))
     losses, gradients = record["train/loss"].tolist(), record["train/grad_norm"].tolist()
-    assert seen.losses[:5] == pytest.approx(losses[:5], rel=2e-4)
-    assert seen.gradients[:2] == pytest.approx(gradients[:2], rel=1e-4)
-    # A value that lies on the kink of a ReLU sends its gradient one way or the other, as the threads round, and AdamW
-    # makes a step of it: with two threads the third norm is 0.1% off, and the last ones 2%.
-    assert seen.losses[5] == pytest.approx(losses[5], rel=1e-2)
-    assert seen.gradients[2:] == pytest.approx(gradients[2:], rel=4e-2)
+    # What grows here is MineStudio's own distance from float64.
+    assert seen.losses == pytest.approx(losses, rel=2e-4)
+    for step, tolerance in enumerate([1e-5, 1e-5, 5e-5, 3e-4, 2e-3, 1e-2]):
+        assert seen.gradients[step] == pytest.approx(gradients[step], rel=tolerance), step
     assert seen.rates == pytest.approx(record["train/lr"].tolist(), rel=1e-6)
     norms = record.under("train/final_norms/")
     for name, parameter in policy.named_parameters():

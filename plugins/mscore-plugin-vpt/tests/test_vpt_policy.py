@@ -242,9 +242,19 @@ def test_compiled_without_a_graph_break(small, window):
     close(compiled(cut(batch, 0, 1), state)[0], policy(cut(batch, 0, 1), state)[0])
 
 
+@torch.no_grad()
+def test_compiled_in_place_as_the_docs_say(small, window):
+    policy, frame = small(), cut(window(1, 3), 0, 1)
+    names, expected = set(policy.state_dict()), policy(frame)[0]
+    policy.net.compile(backend="aot_eager")
+    close(policy(frame)[0], expected)
+    assert set(policy.state_dict()) == names
+
+
 @pytest.mark.slow
 def test_compiled_by_inductor(small, window):
-    policy, batch = small(), window(1, 3)
+    # Few layers, as compiling takes long on a busy machine.
+    policy, batch = small(n_recurrence_layers=1, impala_chans=[4, 8]), window(1, 3)
     acting = copy.deepcopy(policy)
     acting.net = torch.compile(acting.net)
     mine = theirs = None
