@@ -1,9 +1,12 @@
 """The recipes of ROCKET-1 and GROOT on a small real dataset: they start, learn, save, resume and export."""
 
 import csv
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,27 @@ def test_weights_that_cannot_be_had_stop_the_run(tmp_path, recipe):
     said = command(tmp_path, "run", recipe, *SMALL, *sizes, "policy.pretrained=true", expected=2)
     assert "pretrained: false" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@recipes
+def test_a_run_that_is_killed_goes_on(tmp_path, recipe):
+    policy_class, sizes = POLICIES[recipe]
+    line = [sys.executable, "-m", "mscore", "run", recipe, *SMALL, *sizes, "trainer.max_steps=4000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with (tmp_path / "said").open("w") as said:
+        run = subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=said, stderr=said, start_new_session=True)
+    deadline = time.monotonic() + 250
+    while run.poll() is None and time.monotonic() < deadline:
+        if list(tmp_path.glob(f"runs/{recipe}/*/checkpoints/ckpt-*-step=11.ckpt")):
+            break
+        time.sleep(0.1)
+    assert run.poll() is None, (tmp_path / "said").read_text()
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    (directory,) = [path for path in (tmp_path / "runs" / recipe).iterdir() if not path.is_symlink()]
+    command(tmp_path, "run", "--resume", str(directory), "trainer.max_steps=30")
+    command(tmp_path, "export", str(directory), "--ema", "--to", "exported")
+    assert json.loads((tmp_path / "exported" / "mscore.json").read_text())["step"] == 30
+    policy_class.from_pretrained(tmp_path / "exported")
