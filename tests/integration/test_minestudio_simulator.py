@@ -55,5 +55,5 @@ def test_minestudios_own_simulator_is_an_environment(python, tmp_path):
     paths = [ROOT, *(ROOT / "plugins" / f"mscore-plugin-{name}" for name in PLUGINS), CASES]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
     # Settings of the repository's own pytest, such as its import mode, are not for here.
-    options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path]
+    options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path, "--confcutdir", CASES]
     succeed(python, "-m", "pytest", *options, CASES / "simulator_cases.py", cwd=tmp_path, env=variables, timeout=900)

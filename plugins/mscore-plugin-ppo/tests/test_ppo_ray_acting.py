@@ -174,7 +174,7 @@ def test_environments_of_an_actor_may_have_processes_of_their_own(manager, tmp_p
     made = manager(env=env, num_envs=2, env_processes=True)
     with pytest.warns(UserWarning, match=r"rollout worker 0: environment \d ended"):
         assert len(made.fetch_fragments(2)[0]) == 2
-    assert made.health()["died"] == 1
+    assert made.health()["died"] in (1, 2)  # both may come to that step before one has left its mark
     assert "workers_died" not in made.health()
 
 

@@ -57,6 +57,7 @@ ON_RAY = ("trainer.num_workers=1", "trainer.num_rollout_workers=1")
 @pytest.fixture
 def mscore_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSCORE_PLUGIN_FILES", "")  # and undo what a run in this process sets
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "my_env.py").write_text(PLUGIN)
     (tmp_path / "config.yaml").write_text(json.dumps(CARTPOLE))
