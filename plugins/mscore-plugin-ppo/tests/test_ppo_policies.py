@@ -242,7 +242,7 @@ def test_a_config_trains_it(world, tmp_path, name, processes):
     directory = run(tmp_path, world(name), env_processes=processes)
     rows = [row for row in csv.DictReader((directory / "metrics.csv").open()) if row["train/loss"]]
     assert len(rows) == 3
-    assert float(rows[0]["train/ppo/reference_kl"]) < 1e-4  # 0 but for rounding: minibatches are no rollouts
+    assert float(rows[0]["train/ppo/reference_kl"]) < 1e-3  # what the iteration's own steps make of it
     assert {row["train/ppo/skipped_updates"] for row in rows} == {"0.0"}
     report = json.loads((directory / "report.json").read_text())
     assert [one["step"] for one in report["evaluations"]] == [0, 72]
