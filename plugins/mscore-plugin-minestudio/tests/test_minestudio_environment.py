@@ -38,7 +38,8 @@ def test_a_package_that_lacks_something_is_told_apart(tmp_path, monkeypatch):
 
 
 def config(**environment):
-    return {"policy": {"use": "recurrent"}, "environment": {"use": "minestudio", **environment}, "trainer": {"max_steps": 1}}
+    environment = {"use": "minestudio", **environment}
+    return {"policy": {"use": "recurrent"}, "environment": environment, "trainer": {"max_steps": 1}}
 
 
 def test_a_config_says_what_the_simulator_takes():

@@ -1,4 +1,4 @@
-"""Targets are reached although environments crash, stall and are killed, by what a user would run."""
+"""Targets are reached although environments crash, stall and are killed, and actors on Ray too, by what a user runs."""
 
 import os
 import signal
@@ -112,3 +112,36 @@ def test_cartpole_is_solved_under_a_kill_every_few_seconds():
     assert watch.best >= TARGET
     assert watch.kills >= 2
     assert health["died"] >= watch.kills - 1
+
+
+class ActorKillerEvery(KillerEvery):
+    """Kills an actor on Ray whenever some seconds have passed."""
+
+    def on_iteration(self, trainer, metrics):
+        Target.on_iteration(self, trainer, metrics)
+        if time.monotonic() - self.last > self.seconds:
+            members = self.manager.crew.members
+            ray = pytest.importorskip("ray")
+            os.kill(ray.get(members[self.kills % len(members)].actor.pid.remote(), timeout=60), signal.SIGKILL)
+            self.kills, self.last = self.kills + 1, time.monotonic()
+
+
+@pytest.mark.filterwarnings("ignore:rollout worker")
+def test_cartpole_is_solved_on_ray_although_actors_are_killed_all_the_time():
+    pytest.importorskip("ray")
+    from mscore_plugin_ppo import RayRolloutManager
+    from mscore_plugin_ppo.cluster.connection import connected
+    from ppo_on_ray import cartpole
+
+    with connected(None, 2):
+        manager = RayRolloutManager(policy, cartpole, num_envs=4, num_rollout_workers=2, fragment_length=64)
+        watch = ActorKillerEvery(manager, 1.0)  # it is solved in seconds
+        torch.manual_seed(1)
+        try:
+            PPOTrainer(manager, policy, cartpole, monitors=[watch], **SETTINGS).fit()
+            health = manager.health()
+        finally:
+            manager.close()
+    assert watch.best >= TARGET
+    assert watch.kills >= 2
+    assert health["workers_died"] >= watch.kills - 1
