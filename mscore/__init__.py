@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from mscore.heads import make_action_head as make_action_head
     from mscore.heads import make_value_head as make_value_head
     from mscore.heads.spaces import NULL_CAMERA as NULL_CAMERA
+    from mscore.heads.spaces import describe_space as describe_space
     from mscore.heads.spaces import is_minecraft as is_minecraft
     from mscore.heads.spaces import is_text as is_text
     from mscore.heads.spaces import minecraft_action_space as minecraft_action_space
+    from mscore.heads.spaces import restore_space as restore_space
     from mscore.offline import MineLightning as MineLightning
     from mscore.offline import convert_to_normal as convert_to_normal
     from mscore.offline import random_state as random_state
@@ -101,6 +103,7 @@ _LAZY = {
     "averaged_twin": "mscore.contracts.averaging",
     "build": "mscore.config",
     "convert_to_normal": "mscore.offline",
+    "describe_space": "mscore.heads.spaces",
     "did_you_mean": "mscore.errors",
     "find_averaged_weights": "mscore.contracts.averaging",
     "is_averaged_twin": "mscore.contracts.averaging",
@@ -112,6 +115,7 @@ _LAZY = {
     "minecraft_action_space": "mscore.heads.spaces",
     "random_state": "mscore.offline",
     "read_checkpoint": "mscore.runs.weights",
+    "restore_space": "mscore.heads.spaces",
     "run": "mscore.runs",
     "tree_detach": "mscore.tree",
     "tree_leaves": "mscore.tree",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mscore.contracts.environment import Environment
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
-from mscore.heads.spaces import batch_observation, describe, to_environment
+from mscore.heads.spaces import batch_observation, describe_space, to_environment
 from mscore.tree import tree_map
 
 Picture = NDArray[np.uint8]
@@ -244,7 +244,7 @@ def _brief(error: Exception) -> str:
 
 
 def _check_actions(policy: MinePolicy, player: _Player) -> None:
-    acts, expected = describe(policy.action_space), describe(player.env.action_space)
+    acts, expected = describe_space(policy.action_space), describe_space(player.env.action_space)
     if acts != expected:
         raise MscoreError(
             f"the policy acts in {policy.action_space}, but {player.name} expects {player.env.action_space}; "

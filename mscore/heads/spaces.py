@@ -35,8 +35,8 @@ def is_text(space: gymnasium.Space[Any]) -> bool:
     return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
 
 
-def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """A space as plain data that JSON and checkpoints can hold; :func:`restore` reads it.
+def describe_space(space: gymnasium.Space[Any]) -> dict[str, Any]:
+    """A space as plain data that JSON and checkpoints can hold; :func:`restore_space` reads it.
 
     Text and text-like spaces (MiniGrid's missions) are described by their greatest length alone.
 
@@ -59,9 +59,9 @@ def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
                 "high": _bound(space.high),
             }
         case spaces.Dict():
-            return {"type": "Dict", "spaces": {key: describe(value) for key, value in space.spaces.items()}}
+            return {"type": "Dict", "spaces": {key: describe_space(value) for key, value in space.spaces.items()}}
         case spaces.Tuple():
-            return {"type": "Tuple", "spaces": [describe(value) for value in space.spaces]}
+            return {"type": "Tuple", "spaces": [describe_space(value) for value in space.spaces]}
     if is_text(space):
         return {"type": "Text", "max_length": int(getattr(space, "max_length", 1000))}
     raise MscoreError(
@@ -70,8 +70,8 @@ def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
     )
 
 
-def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
-    """The space that :func:`describe` described."""
+def restore_space(description: dict[str, Any]) -> gymnasium.Space[Any]:
+    """The space that :func:`describe_space` described."""
     match description["type"]:
         case "Discrete":
             return spaces.Discrete(description["n"], start=description["start"])
@@ -86,10 +86,10 @@ def restore(description: dict[str, Any]) -> gymnasium.Space[Any]:
             high = np.broadcast_to(np.array(description["high"], dtype=dtype), shape)
             return spaces.Box(low, high, shape, dtype.type)
         case "Dict":
-            parts = {key: restore(value) for key, value in description["spaces"].items()}
+            parts = {key: restore_space(value) for key, value in description["spaces"].items()}
             return spaces.Dict(OrderedDict(parts))  # a plain dict would be sorted, and heads sample in order
         case "Tuple":
-            return spaces.Tuple([restore(value) for value in description["spaces"]])
+            return spaces.Tuple([restore_space(value) for value in description["spaces"]])
         case "Text":
             return spaces.Text(description["max_length"])
     raise MscoreError(f"unknown space type {description['type']!r}")

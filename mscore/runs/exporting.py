@@ -25,7 +25,7 @@ def export(source: str | Path, to: str | Path, averaged: bool = False) -> Path:
     ``model.safetensors`` holds the tensors under the policy's own names. ``config.json`` has the keys
     ``format`` (``"mscore-policy"``), ``format_version`` (1), ``policy`` (the component's name under
     ``use``, and its parameters), ``observation_space`` and ``action_space`` (as
-    :func:`mscore.heads.spaces.describe` writes them), ``weights`` (``"trained"`` or ``"averaged"``),
+    :func:`mscore.describe_space` writes them), ``weights`` (``"trained"`` or ``"averaged"``),
     ``step`` (optimizer steps), ``plugins`` (those that the policy needs, with version and source) and
     ``versions`` (of mscore, torch and others). Where the policy has a layout of its own
     (:meth:`~mscore.MinePolicy.export_config`), ``config.json`` is in that, and these keys are in

@@ -11,7 +11,7 @@ from mscore.components import find
 from mscore.config import Selection, build
 from mscore.contracts.policy import MinePolicy
 from mscore.errors import MscoreError
-from mscore.heads.spaces import restore
+from mscore.heads.spaces import restore_space
 from mscore.runs import directory as layout
 from mscore.runs.provenance import compare, find_files
 from mscore.runs.weights import Weights, apply_weights, read_weights
@@ -104,7 +104,7 @@ def check_plugins(weights: Weights, *sections: str) -> None:
 def recorded_spaces(record: dict[str, Any]) -> dict[str, Any]:
     """The spaces that a checkpoint or an exported policy describes, as a constructor takes them."""
     names = ("observation_space", "action_space")
-    return {name: restore(record[name]) for name in names if record.get(name) is not None}
+    return {name: restore_space(record[name]) for name in names if record.get(name) is not None}
 
 
 def plugins_for(records: list[dict[str, Any]], *sections: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 
 from mscore.contracts.environment import Environment
 from mscore.errors import MscoreError
-from mscore.heads.spaces import describe
+from mscore.heads.spaces import describe_space
 
 Space = gymnasium.Space[Any]
 
@@ -27,7 +27,7 @@ class Spaces:
 
     def described(self) -> dict[str, dict[str, Any]]:
         """Those that are known, as data that a checkpoint can hold."""
-        return {name: describe(space) for name, space in self.injected().items()}
+        return {name: describe_space(space) for name, space in self.injected().items()}
 
 
 def find_spaces(datamodule: pl.LightningDataModule | None, environment: Environment | None) -> Spaces:
@@ -46,7 +46,7 @@ def find_spaces(datamodule: pl.LightningDataModule | None, environment: Environm
     ):
         if left is None or right is None:
             continue
-        described, expected = _without_lengths(describe(left)), _without_lengths(describe(right))
+        described, expected = _without_lengths(describe_space(left)), _without_lengths(describe_space(right))
         if described != expected:
             raise MscoreError(
                 f"data and environment disagree about the {name} space: {_difference(described, expected)}"

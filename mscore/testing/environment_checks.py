@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from mscore.errors import MscoreError
-from mscore.heads.spaces import describe
+from mscore.heads.spaces import describe_space
 from mscore.testing.checks import CheckFailed, CheckSkipped, check, require
 from mscore.testing.subjects import ComponentSubject
 
@@ -67,7 +67,7 @@ def known_spaces(subject: ComponentSubject) -> str:
     env = _make(subject)
     for space in (env.observation_space, env.action_space):
         try:
-            describe(space)
+            describe_space(space)
         except MscoreError as error:
             raise CheckFailed(str(error)) from error
     return f"{env.observation_space}, {env.action_space}"

@@ -151,7 +151,11 @@ def export_runs(folder):
             ["run", recipe, *short, *own],
             ["export", f"runs/{recipe}/latest", "--ema", "--to", str(place / "ours")],
         ):
-            subprocess.run([sys.executable, "-m", "mscore", *command], cwd=folder, check=True, capture_output=True)
+            done = subprocess.run(
+                [sys.executable, "-m", "mscore", *command], cwd=folder, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise SystemExit(f"mscore {' '.join(command)}\n{done.stderr}")
         describe(place, kind, [64, 64])
 
 

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 
 from mscore import MscoreError, is_minecraft, make_action_head, minecraft_action_space
-from mscore.heads.spaces import batch_observation, describe, restore, to_environment
+from mscore.heads.spaces import batch_observation, describe_space, restore_space, to_environment
 
 EXACT = {
     "discrete": spaces.Discrete(7),
@@ -45,13 +45,13 @@ def through_json(description):
 @pytest.mark.parametrize("name", EXACT)
 def test_a_space_comes_back_from_json(name):
     space = EXACT[name]
-    restored = restore(through_json(describe(space)))
+    restored = restore_space(through_json(describe_space(space)))
     assert restored == space
-    assert describe(restored) == describe(space)
+    assert describe_space(restored) == describe_space(space)
 
 
 def test_a_picture_is_described_in_one_line():
-    assert describe(EXACT["picture"]) == {
+    assert describe_space(EXACT["picture"]) == {
         "type": "Box", "shape": [7, 7, 3], "dtype": "uint8", "low": 0, "high": 255,
     }  # fmt: skip
 
@@ -59,13 +59,13 @@ def test_a_picture_is_described_in_one_line():
 def test_the_order_of_keys_is_kept():
     # Heads draw their samples in this order, so a restored policy must have it.
     space = spaces.Dict(OrderedDict([("z", spaces.Discrete(2)), ("a", spaces.Discrete(3))]))
-    restored = restore(through_json(describe(space)))
+    restored = restore_space(through_json(describe_space(space)))
     assert list(restored.spaces) == ["z", "a"]
     assert [key for key, _ in make_action_head(restored, 2).items()] == ["z", "a"]
 
 
 def test_text_is_described_by_its_length():
-    restored = restore(through_json(describe(spaces.Text(30, charset="abc"))))
+    restored = restore_space(through_json(describe_space(spaces.Text(30, charset="abc"))))
     assert isinstance(restored, spaces.Text)
     assert restored.max_length == 30
 
@@ -74,24 +74,24 @@ def test_minigrids_mission_is_text():
     gymnasium = pytest.importorskip("gymnasium")
     pytest.importorskip("minigrid")
     env = gymnasium.make("BabyAI-UnlockPickup-v0")
-    description = through_json(describe(env.observation_space))
+    description = through_json(describe_space(env.observation_space))
     assert description["spaces"]["mission"]["type"] == "Text"
-    assert description["spaces"]["image"] == describe(env.observation_space["image"])
-    assert describe(restore(description)) == description
+    assert description["spaces"]["image"] == describe_space(env.observation_space["image"])
+    assert describe_space(restore_space(description)) == description
     env.close()
 
 
 @pytest.mark.parametrize("space", [spaces.Graph(spaces.Discrete(2), None), spaces.Sequence(spaces.Discrete(2))])
 def test_a_space_of_another_kind(space):
     with pytest.raises(MscoreError, match=rf"type {type(space).__name__} is not supported; use Box"):
-        describe(space)
+        describe_space(space)
     with pytest.raises(MscoreError, match="is not supported"):
-        describe(spaces.Dict({"a": space}))
+        describe_space(spaces.Dict({"a": space}))
 
 
 def test_an_unknown_description():
     with pytest.raises(MscoreError, match="unknown space type 'Circle'"):
-        restore({"type": "Circle"})
+        restore_space({"type": "Circle"})
 
 
 @pytest.mark.parametrize(

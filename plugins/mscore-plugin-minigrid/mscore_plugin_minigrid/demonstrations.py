@@ -17,8 +17,7 @@ import gymnasium
 import minigrid
 import numpy as np
 
-from mscore import MscoreError, WindowDataset
-from mscore.heads.spaces import describe, restore
+from mscore import MscoreError, WindowDataset, describe_space, restore_space
 from mscore_plugin_minigrid.environment import MiniGridEnvironment
 from mscore_plugin_minigrid.recording import play_in_processes
 
@@ -66,8 +65,8 @@ def record(environment: MiniGridEnvironment, episodes: int, seed: int, root: Pat
         probe.reset(seed=0)
         environment.expert(probe)
         spaces = {
-            "observation_space": describe(probe.observation_space),
-            "action_space": describe(probe.action_space),
+            "observation_space": describe_space(probe.observation_space),
+            "action_space": describe_space(probe.action_space),
         }
     finally:
         probe.close()
@@ -168,8 +167,8 @@ class Demonstrations(WindowDataset):
 
     def __init__(self, root: Path, window: int, episodes: Sequence[int] | None = None) -> None:
         meta = json.loads((root / META).read_text(encoding="utf-8"))
-        self.observation_space: gymnasium.Space[Any] = restore(meta["observation_space"])
-        self.action_space: gymnasium.Space[Any] = restore(meta["action_space"])
+        self.observation_space: gymnasium.Space[Any] = restore_space(meta["observation_space"])
+        self.action_space: gymnasium.Space[Any] = restore_space(meta["action_space"])
         self._texts: dict[str, list[str]] = meta["texts"]
         lengths, seeds = np.load(root / "lengths.npy"), np.load(root / "seeds.npy")
         chosen = np.arange(len(lengths)) if episodes is None else np.asarray(episodes, dtype=np.int64)

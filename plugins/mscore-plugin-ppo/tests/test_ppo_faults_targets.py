@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import gymnasium
@@ -72,19 +71,22 @@ def played(policy):
     return float(returns.mean())
 
 
-class KillerEvery(Target):
-    """Kills a process of an environment whenever some seconds have passed."""
+class Killer(Target):
+    """Kills a process of an environment every few iterations, which is every second or two."""
 
-    def __init__(self, manager, seconds):
+    def __init__(self, manager, iterations=4):
         super().__init__()
-        self.manager, self.seconds, self.kills, self.last = manager, seconds, 0, time.monotonic()
+        self.manager, self.iterations, self.kills = manager, iterations, 0
 
     def on_iteration(self, trainer, metrics):
         super().on_iteration(trainer, metrics)
-        if time.monotonic() - self.last > self.seconds:
-            processes = self.manager.environments.processes
-            os.kill(processes[self.kills % len(processes)].pid, signal.SIGKILL)
-            self.kills, self.last = self.kills + 1, time.monotonic()
+        if trainer.iteration % self.iterations == 0 and not trainer.should_stop:
+            os.kill(self.victim(), signal.SIGKILL)
+            self.kills += 1
+
+    def victim(self):
+        processes = self.manager.environments.processes
+        return processes[self.kills % len(processes)].pid
 
 
 def trained(crash, stall, monitor=None, **arguments):
@@ -107,23 +109,20 @@ def test_cartpoles_that_crash_and_stall_are_solved():
     assert health["hung"] > 5
 
 
-def test_cartpole_is_solved_under_a_kill_every_few_seconds():
-    watch, health = trained(0.0, 0.0, monitor=lambda manager: KillerEvery(manager, 5.0))
+def test_cartpole_is_solved_under_a_kill_every_few_iterations():
+    watch, health = trained(0.0, 0.0, monitor=Killer)
     assert watch.best >= TARGET
     assert watch.kills >= 2
     assert health["died"] >= watch.kills - 1
 
 
-class ActorKillerEvery(KillerEvery):
-    """Kills an actor on Ray whenever some seconds have passed."""
+class ActorKiller(Killer):
+    """Kills an actor on Ray every few iterations."""
 
-    def on_iteration(self, trainer, metrics):
-        Target.on_iteration(self, trainer, metrics)
-        if time.monotonic() - self.last > self.seconds:
-            members = self.manager.crew.members
-            ray = pytest.importorskip("ray")
-            os.kill(ray.get(members[self.kills % len(members)].actor.pid.remote(), timeout=60), signal.SIGKILL)
-            self.kills, self.last = self.kills + 1, time.monotonic()
+    def victim(self):
+        members = self.manager.crew.members
+        ray = pytest.importorskip("ray")
+        return ray.get(members[self.kills % len(members)].actor.pid.remote(), timeout=60)
 
 
 @pytest.mark.filterwarnings("ignore:rollout worker")
@@ -135,7 +134,7 @@ def test_cartpole_is_solved_on_ray_although_actors_are_killed_all_the_time():
 
     with connected(None, 2):
         manager = RayRolloutManager(policy, cartpole, num_envs=4, num_rollout_workers=2, fragment_length=64)
-        watch = ActorKillerEvery(manager, 1.0)  # it is solved in seconds
+        watch = ActorKiller(manager)
         torch.manual_seed(1)
         try:
             PPOTrainer(manager, policy, cartpole, monitors=[watch], **SETTINGS).fit()

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from mscore_plugin_recurrent import RecurrentPolicy
 
 from mscore import MscoreError
-from mscore.heads.spaces import batch_observation, describe, restore, to_environment
+from mscore.heads.spaces import batch_observation, describe_space, restore_space, to_environment
 
 GRID = spaces.Box(0, 255, (7, 7, 3), np.uint8)
 TEXT = spaces.Text(50)
@@ -132,7 +132,7 @@ def _plain(value):
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_a_space_described_and_restored_makes_the_same_policy(name):
     space = OBSERVATIONS[name]
-    one, other = policy(space).state_dict(), policy(restore(describe(space))).state_dict()
+    one, other = policy(space).state_dict(), policy(restore_space(describe_space(space))).state_dict()
     assert {key: value.shape for key, value in one.items()} == {key: value.shape for key, value in other.items()}
 
 

@@ -7,8 +7,7 @@ from typing import Any, Self
 
 import gymnasium
 
-from mscore import MinePolicy, MscoreError, apply_weights
-from mscore.heads.spaces import describe, restore
+from mscore import MinePolicy, MscoreError, apply_weights, describe_space, restore_space
 from mscore_plugin_vpt.saved_policy import CONFIG_FILE, WEIGHTS_FILE, SavedPolicy, read_saved_policy
 
 
@@ -69,7 +68,7 @@ class PretrainedPolicy(MinePolicy):
             )
         known = {**(saved.arguments or {}), **arguments, **cls.arguments_when_loaded}
         if isinstance(known.get("action_space"), Mapping):
-            known["action_space"] = restore(dict(known["action_space"]))
+            known["action_space"] = restore_space(dict(known["action_space"]))
         try:
             policy = cls(**known)
         except TypeError as error:
@@ -114,4 +113,4 @@ class PretrainedPolicy(MinePolicy):
 
 def described_space(space: gymnasium.Space[Any], default: gymnasium.Space[Any]) -> dict[str, Any] | None:
     """An action space for ``config.json``: None for the policy's default, which MineStudio writes so."""
-    return None if space == default else describe(space)
+    return None if space == default else describe_space(space)

@@ -14,7 +14,7 @@ from mscore_plugin_vpt import VPTPolicy, load_vpt_policy, read_saved_policy
 from safetensors.torch import load_file, save_file
 
 from mscore import MscoreError
-from mscore.heads.spaces import describe
+from mscore.heads.spaces import describe_space
 
 SPACES = {
     "discrete": spaces.Discrete(5),
@@ -262,7 +262,7 @@ def test_an_action_space_of_ones_own_comes_back(small, window, tmp_path, name):
     policy.save_pretrained(tmp_path)
     again = load_vpt_policy(tmp_path)
     assert again.action_space == SPACES[name]
-    assert describe(again.action_space) == describe(SPACES[name])
+    assert describe_space(again.action_space) == describe_space(SPACES[name])
     assert (again.temperature, again.nucleus_prob) == (2.0, 0.85)
     for one, other in zip(policy.state_dict().items(), again.state_dict().items(), strict=True):
         assert one[0] == other[0]

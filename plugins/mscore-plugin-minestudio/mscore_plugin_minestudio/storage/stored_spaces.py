@@ -18,8 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from mscore import MscoreError
-from mscore.heads.spaces import describe, restore
+from mscore import MscoreError, describe_space, restore_space
 from mscore_plugin_minestudio.storage.layout import DatasetError
 
 SPACES_FILE = "spaces.json"
@@ -48,8 +47,8 @@ def write_spaces(root: Path, stored: StoredSpaces) -> None:
         MscoreError: a space of a kind that mscore does not support.
     """
     content = {
-        "observation_space": describe(stored.observation_space),
-        "action_space": describe(stored.action_space),
+        "observation_space": describe_space(stored.observation_space),
+        "action_space": describe_space(stored.action_space),
     }
     handle, draft = tempfile.mkstemp(prefix=f".{SPACES_FILE}.", dir=root)
     with open(handle, "w", encoding="utf-8") as file:
@@ -75,7 +74,7 @@ def read_spaces(dataset_dirs: Sequence[str | Path]) -> StoredSpaces | None:
     if content is None:
         return None
     try:
-        return StoredSpaces(restore(content["observation_space"]), restore(content["action_space"]))
+        return StoredSpaces(restore_space(content["observation_space"]), restore_space(content["action_space"]))
     except (KeyError, TypeError, ValueError, AssertionError, MscoreError) as error:
         raise DatasetError(f"no spaces of a dataset ({error!r})", file=Path(first) / SPACES_FILE) from error
 

@@ -63,7 +63,8 @@ class Learner:
     """Takes gradients of the loss and of the objectives, and steps the optimizer.
 
     An update whose gradient is not finite is left out and counted; with several processes the gradient is
-    looked at after it was averaged, so that all leave it out together.
+    looked at after it was averaged, so that all leave it out together. The gradient's norm is the one number that
+    a step waits for.
 
     Args:
         model: the policy, or what wraps it.
@@ -94,6 +95,7 @@ class Learner:
         self.ranks = ranks or Ranks()
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._batches = 0
+        self._since_step: list[dict[str, Any]] = []
 
     def epoch(self, minibatches: Iterable[Minibatch], update: Update, tally: Tally, *, measure: bool) -> None:
         """Learn from minibatches, one after the other.
@@ -126,8 +128,7 @@ class Learner:
             torch.autograd.backward(loss if factor == 1.0 else loss * factor)
             state = tree_detach(state)
             self._batches += 1
-            if not tally.blamed and not math.isfinite(loss.item()):
-                tally.blamed = _not_finite(metrics)
+            self._since_step.append(metrics)
             tally.add(metrics)
 
     def _loss(
@@ -159,7 +160,7 @@ class Learner:
         size = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
         if not math.isfinite(size):
             tally.skipped += 1
-            tally.blamed = tally.blamed or "the gradient"
+            tally.blamed = tally.blamed or _not_finite(self._since_step)
         else:
             if update.max_grad_norm and size > update.max_grad_norm:
                 torch._foreach_mul_(gradients, update.max_grad_norm / (size + 1e-6))
@@ -167,6 +168,7 @@ class Learner:
             if self.scheduler is not None:
                 self.scheduler.step()
             tally.steps += 1
+        self._since_step.clear()
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -187,8 +189,10 @@ def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else float(value)
 
 
-def _not_finite(metrics: Mapping[str, Any]) -> str:
-    for name, value in metrics.items():
-        if not math.isfinite(float(value)):
-            return name
-    return "train/loss"
+def _not_finite(minibatches: Iterable[Mapping[str, Any]]) -> str:
+    """The first metric that is not finite. Looked for only when something is: on a GPU looking means waiting."""
+    for metrics in minibatches:
+        for name, value in metrics.items():
+            if not math.isfinite(float(value)):
+                return name
+    return "the gradient"
