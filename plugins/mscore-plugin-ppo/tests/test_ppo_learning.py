@@ -183,6 +183,36 @@ def test_normalized_values_mean_the_same_returns_after_their_scale_has_changed()
     torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+def test_values_begin_at_zero_whatever_was_learned_before(normalized):
+    model = policy()
+    values = ValueNormalizer(model, enabled=True)
+    values.update(torch.randn(3, 4) * 5 + 20)
+    statistics = {name: value.clone() for name, value in model.value_head.normalizer.state_dict().items()}
+    # MineStudio's zeroes the statistics as well, and its next targets are divided by nothing.
+    values = ValueNormalizer(model, enabled=normalized)
+    values.begin_at_zero()
+    estimates = values.scale.denormalized(model.value_head(torch.randn(3, 4, model.hiddim)))
+    torch.testing.assert_close(estimates, torch.zeros_like(estimates), atol=1e-4, rtol=0)
+    for name, value in model.value_head.normalizer.state_dict().items():
+        assert torch.equal(value, statistics[name])
+
+
+def test_zero_initial_vf_is_done_once():
+    seen = []
+
+    def first_estimates(trainer):
+        if trainer.iteration == 1:
+            seen.append(trainer.policy.value_head.linear.weight.clone())
+
+    done = trainer(zero_initial_vf=True, vf_warmup=5, learning_rate=1e-9, monitors=[Watch(first_estimates)])
+    done.fit()
+    assert seen[0].abs().max() < 1e-6
+    kept = trainer(learning_rate=1e-9, monitors=[Watch(first_estimates)])
+    kept.fit()
+    assert seen[1].abs().max() > 1e-3
+
+
 # --- updates that are left out ------------------------------------------------------------------------
 
 

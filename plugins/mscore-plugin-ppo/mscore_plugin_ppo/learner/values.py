@@ -55,10 +55,11 @@ class ValueNormalizer:
         layer.weight.mul_(before.deviation / after.deviation)
         layer.bias.mul_(before.deviation).add_(before.mean - after.mean).div_(after.deviation)
 
-
-@torch.no_grad()
-def zero_values(policy: MinePolicy) -> None:
-    """Let a policy's value estimates begin at 0, whatever its value head was trained to before."""
-    layer = getattr(policy.value_head, "linear", policy.value_head)
-    for parameter in layer.parameters():
-        parameter.zero_()
+    @torch.no_grad()
+    def begin_at_zero(self) -> None:
+        """Let estimates be 0 in the returns' units, whatever the head was trained to before; the scale stays."""
+        layer = getattr(self._head, "linear", self._head)
+        for parameter in layer.parameters():
+            parameter.zero_()
+        if self.enabled:
+            layer.bias.sub_(self.scale.mean / self.scale.deviation)

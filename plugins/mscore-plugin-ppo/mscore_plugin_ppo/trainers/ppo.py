@@ -16,7 +16,6 @@ from mscore_plugin_ppo.learner.modes import learn_as_it_acts
 from mscore_plugin_ppo.learner.ranks import Ranks
 from mscore_plugin_ppo.learner.reference import Reference
 from mscore_plugin_ppo.learner.update import Learner, Tally, Update
-from mscore_plugin_ppo.learner.values import zero_values
 from mscore_plugin_ppo.rollouts.fragments import Episode, Fragments, concatenated, joined_states
 from mscore_plugin_ppo.trainers.base import CHECKPOINT_KEY, BaseTrainer
 from mscore_plugin_ppo.trainers.checkpoints import CheckpointFolder
@@ -213,7 +212,7 @@ class PPOTrainer(BaseTrainer):
 
     def _begin(self) -> None:
         if self.zero_initial_vf and not self.iteration:
-            zero_values(self.policy)
+            self.values.begin_at_zero()
             self.broadcast_model_to_rollout_workers(new_version=False)
         self._reference()
         self.recurrent = has_memory(self.policy)
