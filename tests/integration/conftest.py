@@ -1,5 +1,10 @@
-"""What runs of several packages need on a machine without a network."""
+"""What runs of several packages need on a machine without a network, and runs that are killed."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,3 +40,28 @@ class HubCache:
 def hub(tmp_path):
     """A cache of one's own."""
     return HubCache(tmp_path / "hugging-face")
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """``killed(recipe, *overrides)`` kills a run right after it has saved the checkpoint of step 11; its folder."""
+
+    def start_and_kill(recipe, *overrides):
+        line = [sys.executable, "-m", "mscore", "run", recipe, *overrides]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        with (tmp_path / "said").open("w") as said:
+            run = subprocess.Popen(
+                line, cwd=tmp_path, env=environment, stdout=said, stderr=said, start_new_session=True
+            )
+        deadline = time.monotonic() + 250
+        while run.poll() is None and time.monotonic() < deadline:
+            if list(tmp_path.glob(f"runs/{recipe}/*/checkpoints/ckpt-*step=11.ckpt")):
+                break
+            time.sleep(0.1)
+        assert run.poll() is None, (tmp_path / "said").read_text()
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        (directory,) = [path for path in (tmp_path / "runs" / recipe).iterdir() if not path.is_symlink()]
+        return directory
+
+    return start_and_kill

@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -87,21 +85,9 @@ def test_weights_that_cannot_be_had_stop_the_run(tmp_path, recipe):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @recipes
-def test_a_run_that_is_killed_goes_on(tmp_path, recipe):
+def test_a_run_that_is_killed_goes_on(tmp_path, killed, recipe):
     policy_class, sizes = POLICIES[recipe]
-    line = [sys.executable, "-m", "mscore", "run", recipe, *SMALL, *sizes, "trainer.max_steps=4000"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with (tmp_path / "said").open("w") as said:
-        run = subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=said, stderr=said, start_new_session=True)
-    deadline = time.monotonic() + 250
-    while run.poll() is None and time.monotonic() < deadline:
-        if list(tmp_path.glob(f"runs/{recipe}/*/checkpoints/ckpt-*-step=11.ckpt")):
-            break
-        time.sleep(0.1)
-    assert run.poll() is None, (tmp_path / "said").read_text()
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    (directory,) = [path for path in (tmp_path / "runs" / recipe).iterdir() if not path.is_symlink()]
+    directory = killed(recipe, *SMALL, *sizes, "trainer.max_steps=4000")
     command(tmp_path, "run", "--resume", str(directory), "trainer.max_steps=30")
     command(tmp_path, "export", str(directory), "--ema", "--to", "exported")
     assert json.loads((tmp_path / "exported" / "mscore.json").read_text())["step"] == 30

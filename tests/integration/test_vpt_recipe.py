@@ -1,6 +1,7 @@
 """The recipe that fine-tunes VPT, on a small real dataset: it starts, learns, saves, resumes and exports."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,16 @@ def test_it_learns_saves_resumes_and_exports(tmp_path):
     exported = load_vpt_policy(tmp_path / "exported")
     ours = mscore.load_policy(tmp_path / "exported")
     assert all(torch.equal(value, ours.state_dict()[name]) for name, value in exported.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_that_is_killed_goes_on(tmp_path, killed):
+    directory = killed("vpt-finetune", *SMALL, "init_from=null", "trainer.max_steps=4000")
+    command(tmp_path, "run", "--resume", str(directory), "trainer.max_steps=30")
+    command(tmp_path, "export", str(directory), "--to", "exported")
+    assert json.loads((tmp_path / "exported" / "mscore.json").read_text())["step"] == 30
+    VPTPolicy.from_pretrained(tmp_path / "exported")
 
 
 def test_it_starts_from_weights_that_people_have(tmp_path):

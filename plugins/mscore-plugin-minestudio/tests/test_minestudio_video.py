@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import resource
 import threading
+import time
 from collections import Counter
 
 import av
@@ -174,6 +175,23 @@ def test_a_loaders_worker_decodes_in_one_thread(store, frames, method):
         assert (of_opencv, alone, digest) == (1, True, sha16(frames[:32]))
         assert threads <= 2  # one feeds the loader's queue
     assert cv2.getNumThreads() == before
+
+
+def test_a_loaders_worker_is_not_stopped_by_opencvs_sleeping_threads(store, frames):
+    # A forked process that ends OpenCV's threads waits for them for ever: they sleep in the process that it came from.
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        for _ in range(5):
+            cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 2)
+        time.sleep(0.5)
+        reader = ImageReader(store, 128, 128)
+        loader = DataLoader(
+            ThreadCounts(reader), batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=20
+        )
+        assert [digest for *_, digest in loader] == [sha16(frames[:32])] * 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_a_copy_takes_nothing_open_along(store):

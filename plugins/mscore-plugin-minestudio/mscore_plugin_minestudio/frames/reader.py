@@ -186,5 +186,6 @@ def _threads() -> int:
     if get_worker_info() is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # The process is the loader's: its other workers have the other cores.
-    cv2.setNumThreads(1)
+    # Zero, not one: for one OpenCV ends the threads it has, and waits for those of a parent that is no longer its own.
+    cv2.setNumThreads(0)
     return 1
