@@ -7,6 +7,8 @@ PACKAGES := . $(sort $(wildcard plugins/*))
 SOURCES := mscore tests $(wildcard plugins/*/mscore_plugin_*) $(wildcard plugins/*/tests)
 TYPED := mscore $(wildcard plugins/*/mscore_plugin_*)
 DEMO := unlock-pickup
+# Most tests wait: for processes to start, to be killed, to write. So two run at a time; a file's stay together.
+TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Threads that spin while they wait take the core from whoever has work, on a machine that is shared.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -48,10 +50,10 @@ format: install
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(TEST) -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(TEST) -m slow $(PYTEST_ARGS)
 
 downstream: install
 	$(BIN)/python -m pytest -m slow tests/packaging/test_wheels.py -k own_tests $(PYTEST_ARGS)
