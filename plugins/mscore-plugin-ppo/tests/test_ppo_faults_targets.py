@@ -103,10 +103,10 @@ def trained(crash, stall, monitor=None, **arguments):
 
 
 def test_cartpoles_that_crash_and_stall_are_solved():
-    watch, health = trained(1e-3, 2e-4, step_timeout=0.5, max_restarts=20)
+    watch, health = trained(1e-3, 1e-3, step_timeout=0.5, max_restarts=20)
     assert watch.best >= TARGET
     assert health["raised"] > 5
-    assert health["hung"] > 2
+    assert health["hung"] > 5
 
 
 def test_cartpole_is_solved_under_a_kill_every_few_iterations():
