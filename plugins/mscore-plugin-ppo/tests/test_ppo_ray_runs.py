@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,4 +158,16 @@ def test_a_mistake_on_ray_is_one_line(mscore_run):
     first = err.splitlines()[0]
     assert first.startswith("error: CartPole-v1 raised in step 0 of the episode with seed")
     assert len(err.splitlines()) == 3, err  # where from, and how to go on
+    assert "Traceback" not in out + err
+
+
+def test_an_address_where_nobody_listens_is_refused_within_seconds(mscore_run):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = mscore_run(*ON_RAY, f"trainer.ray_address='{address}'", "evaluation=null")
+        out, err = process.communicate(timeout=80)
+    assert process.returncode == 1, out + err
+    assert f"error: Ray cannot be reached (ray_address: {address})" in err
+    assert "ray status" in err
     assert "Traceback" not in out + err

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 import ray
 
 from mscore import MscoreError
+
+KNOCK_SECONDS = 10.0
+"""How long a cluster has to take a connection. Ray itself tries for minutes before it says that nobody is there."""
 
 
 @contextmanager
@@ -29,25 +33,26 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
     if ray.is_initialized():
         yield
         return
-    own = address is None and not os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         # The dashboard and what every process prints are for who runs a cluster; a run has its own files.
-        if own:
+        if not address:
             cores = max(os.cpu_count() or 1, math.ceil(cpus))
             ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise MscoreError(
-            f"Ray cannot be reached (ray_address: {address or os.environ.get('RAY_ADDRESS') or 'this machine'}): "
+            f"Ray cannot be reached (ray_address: {address or 'this machine'}): "
             f"{type(error).__name__}: {error}; `ray status` says whether a cluster is up"
         ) from error
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray has taken them, to end the process at once
             signal.signal(number, handler)
     try:
-        if own and gpus > ray.cluster_resources().get("GPU", 0.0):
+        if not address and gpus > ray.cluster_resources().get("GPU", 0.0):
             raise MscoreError(
                 f"{gpus:g} GPUs are asked for, and Ray finds {ray.cluster_resources().get('GPU', 0.0):g} on this "
                 "machine; lower num_gpus_per_worker or num_gpus_per_rollout_worker, or name a cluster (ray_address)"
@@ -55,6 +60,17 @@ def connected(address: str | None, cpus: float, gpus: float = 0.0) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Find out whether anybody listens at an address with a port; others (``auto``) are Ray's to look up.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def why_not_started(what: str, seconds: float, cpus: float, gpus: float) -> str:
