@@ -101,17 +101,35 @@ def test_the_code_is_typed(kind, tmp_path, types_of_libraries):
     call(tool("mypy"), "--cache-dir", types_of_libraries, "mscore_plugin_my_part", cwd=folder)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
-def test_the_generated_tests_pass_as_they_are(kind, tmp_path):
+def installed(kind, tmp_path):
+    """A new package that is installed beside the others: its folder, and the environment of processes that see it."""
     folder = write_package(kind, "my-part", tmp_path / "new").folder
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     call(*pip, "--no-deps", "--no-build-isolation", "--target", tmp_path / "site", folder)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MSCORE_")}
-    environment = {**kept, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
+    return folder, {**kept, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
+def test_the_generated_tests_pass_as_they_are(kind, tmp_path):
+    folder, environment = installed(kind, tmp_path)
     said = call(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder, env=environment)
     assert "passed" in said
+
+
+@pytest.mark.slow
+def test_a_generated_policy_is_trained_online_as_it_is(tmp_path):
+    _, environment = installed("policy", tmp_path)
+    mscore_run = (sys.executable, "-m", "mscore", "run")
+    short = ("policy={use: my-part}", "evaluation=null", "trainer.max_steps=1024", "scheduler.total_iters=100")
+    call(*mscore_run, "cartpole-ppo", *short, cwd=tmp_path, env=environment)
+    latest = tmp_path / "runs" / "cartpole-ppo" / "latest"
+    call(*mscore_run, "--resume", latest, "trainer.max_steps=2048", cwd=tmp_path, env=environment)
+    record = json.loads((latest / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert mscore.read_checkpoint(latest / "checkpoints" / "last.ckpt")["global_step"] == 2048
 
 
 # --- the command -------------------------------------------------------------------------------------
