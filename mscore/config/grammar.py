@@ -121,7 +121,10 @@ class Grammar:
         if path in self.broken:
             return None
         if not isinstance(value, Mapping):
-            self._report(path, f"found {found(value)}, expected {a(kind)}'s name or a mapping of its parameters")
+            hint = ""
+            if kind == "scheduler" and value is None:
+                hint = "; `{use: linear-warmup, warmup_steps: 0}` keeps the learning rate as it is"
+            self._report(path, f"found {found(value)}, expected {a(kind)}'s name or a mapping of its parameters{hint}")
             return None
         use = value.get("use", implied)
         parameters = {key: item for key, item in value.items() if key != "use"}

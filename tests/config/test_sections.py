@@ -116,6 +116,7 @@ init_from: 3
 trainer: null
 loggers:
   csv: {_target_: os.system}
+scheduler: null
 """
     )
     expected = [
@@ -133,6 +134,7 @@ loggers:
         "config.yaml:10: init_from: found 3 (integer), expected a run",
         "config.yaml:11: trainer: found null, expected a trainer's name",
         "config.yaml:13: loggers.csv._target_: a config names registered components only",
+        "config.yaml:14: scheduler: found null, expected a scheduler's name or a mapping of its parameters; `{",
         "config.yaml: policy: missing section",
     ]
     for line in expected:
