@@ -16,8 +16,7 @@ from mscore_plugin_minestudio import MineStudioEnvironment
 from mscore_plugin_ppo import PPOTrainer
 from mscore_plugin_vpt import VPTPolicy
 
-from mscore import MscoreError, is_minecraft
-from mscore.heads.spaces import describe, minecraft_action_space
+from mscore import MscoreError, describe_space, is_minecraft, minecraft_action_space
 
 NOTHING = {"buttons": np.array([0]), "camera": np.array([60])}
 LOGS = {"event": "mine_block", "identity": "wood", "objects": ["oak_log"], "reward": 1.0, "max_reward_times": 3}
@@ -59,7 +58,7 @@ def test_pictures_have_the_size_that_was_asked_for_and_films_the_games():
 def test_actions_are_vpts():
     env = made()
     assert is_minecraft(env.action_space)
-    assert describe(env.action_space) == describe(minecraft_action_space())
+    assert describe_space(env.action_space) == describe_space(minecraft_action_space())
     env.reset(seed=0)
     action = attack(env)
     kept = {key: value.copy() for key, value in action.items()}
