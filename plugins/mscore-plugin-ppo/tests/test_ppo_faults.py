@@ -75,5 +75,5 @@ def test_cartpoles_that_crash_and_stall_now_and_then_are_learned_all_the_same():
     manager.close()
     health = manager.health()
     assert health["raised"] > 10
-    assert health["hung"] > 0
+    assert health["hung"] > 3
     assert killer.best > 150

@@ -136,8 +136,9 @@ class ActorKiller(Killer):
     """Kills an actor on Ray every few iterations."""
 
     def victim(self):
+        import ray  # an extra of the plugin's
+
         members = self.manager.crew.members
-        ray = pytest.importorskip("ray")
         return ray.get(members[self.kills % len(members)].actor.pid.remote(), timeout=60)
 
 

@@ -74,9 +74,8 @@ def test_a_door_is_opened_that_chance_seldom_opens():
 def test_a_clone_gets_better_and_is_not_forgotten():
     for package in ("bc", "kl", "minigrid", "recurrent"):
         pytest.importorskip(f"mscore_plugin_{package}")
-    played = evaluations("unlock-pickup-ppo", "seed=21", "stages[1].trainer.max_steps=62000")
+    played = evaluations("unlock-pickup-ppo", "seed=21", "stages[1].trainer.max_steps=90000")
     clone, *later = [one["success_rate"] for one in played]
     assert 0.4 <= clone <= 0.95
     assert min(later) >= clone - 0.15
-    # How far 62,000 steps lead depends on the machine's rounding; each success rate is off by up to 0.06.
-    assert sum(later[-2:]) / 2 >= clone + (1 - clone) / 4
+    assert later[-1] >= max(0.8, clone)
